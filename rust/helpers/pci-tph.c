@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/pci-tph.h>
+
+#ifndef CONFIG_PCIE_TPH
+__rust_helper int rust_helper_pcie_enable_tph(struct pci_dev *pdev, int mode)
+{
+	return pcie_enable_tph(pdev, mode);
+}
+
+__rust_helper void rust_helper_pcie_disable_tph(struct pci_dev *pdev)
+{
+	pcie_disable_tph(pdev);
+}
+
+__rust_helper u8 rust_helper_pcie_tph_completer_type(struct pci_dev *pdev)
+{
+	return pcie_tph_completer_type(pdev);
+}
+
+__rust_helper u8 rust_helper_pcie_tph_enabled_req_type(struct pci_dev *pdev)
+{
+	return pcie_tph_enabled_req_type(pdev);
+}
+#endif
