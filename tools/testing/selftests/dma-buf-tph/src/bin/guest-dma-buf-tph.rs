@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Tests of `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`, and of what importers then see.
+//!
+//! What is published is asked for by an import: the initiators' driver tells which hint it put on
+//! its writes. The 8-bit namespace is seen by the standard initiator, the 16-bit one by the
+//! Extended initiator.
+
+use dma_buf_tph::initiator::{self, Hint, Initiator};
+use dma_buf_tph::tap::{self, assert_errno};
+use dma_buf_tph::vfio::{DMA_BUF_TPH, Device, GET, PROBE, SET, TPH_ST, TPH_ST_EXT, Tph};
+use dma_buf_tph::{pci, udmabuf};
+use libc::{EBADF, EBUSY, EFAULT, EINVAL, ENODEV, ENOENT, ENOTTY};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+const BAR: u32 = 2;
+const PAGE: u64 = 4096;
+/// Size of the header of `struct vfio_device_feature`.
+const HEADER: u32 = 8;
+/// Size of the header with its payload.
+const ARGSZ: u32 = HEADER + 12;
+
+/// A valid request, and what it publishes.
+const PUBLISHED: Tph = Tph {
+    dmabuf_fd: -1,
+    flags: TPH_ST | TPH_ST_EXT,
+    steering_tag_ext: 0x0034,
+    steering_tag: 0x12,
+    ph: 1,
+};
+
+fn hint(req_type: u8, steering_tag: u16, ph: u8) -> Option<Hint> {
+    Some(Hint {
+        req_type,
+        steering_tag,
+        ph,
+    })
+}
+
+/// Writes one dword at the start of `dmabuf` and returns the hint on the write.
+fn ask(node: &str, dmabuf: BorrowedFd<'_>) -> io::Result<Option<Hint>> {
+    let initiator = Initiator::open(node)?;
+    initiator.import(dmabuf)?;
+    initiator.write(0, &[0; 4])
+}
+
+/// What both namespaces of `dmabuf` publish: the 8-bit one, then the 16-bit one.
+fn published(dmabuf: &OwnedFd) -> [Option<Hint>; 2] {
+    [initiator::STANDARD, initiator::EXTENDED].map(|node| ask(node, dmabuf.as_fd()).unwrap())
+}
+
+/// An accelerator that user space owns.
+struct Accelerator {
+    vfio: Device,
+}
+
+impl Accelerator {
+    fn open() -> io::Result<Self> {
+        let vfio = Device::open(&pci::Device::find(pci::VENDOR, pci::ACCELERATOR)?)?;
+        vfio.set_memory_enable(true)?;
+        Ok(Self { vfio })
+    }
+
+    fn export(&self) -> OwnedFd {
+        self.vfio.export(BAR, 0, PAGE).unwrap()
+    }
+
+    fn publish(&self, dmabuf: &OwnedFd, tph: Tph) -> io::Result<()> {
+        self.vfio.publish(Tph {
+            dmabuf_fd: dmabuf.as_raw_fd(),
+            ..tph
+        })
+    }
+
+    /// Publishes [`PUBLISHED`], runs `test`, and checks that this is still what is published.
+    fn unchanged_by(&self, test: impl FnOnce(&OwnedFd)) {
+        let dmabuf = self.export();
+        self.publish(&dmabuf, PUBLISHED).unwrap();
+        test(&dmabuf);
+        assert_eq!(
+            published(&dmabuf),
+            [
+                hint(initiator::REQ_TPH, 0x12, 1),
+                hint(initiator::REQ_EXT, 0x34, 1)
+            ]
+        );
+    }
+
+    fn feature(&self, flags: u32, argsz: u32) -> io::Result<i32> {
+        // Were it looked at, it would be refused.
+        self.vfio
+            .feature(DMA_BUF_TPH | flags, argsz, &mut [0xff; 12])
+    }
+
+    fn probe_succeeds(&self) {
+        self.feature(PROBE, HEADER).unwrap();
+    }
+
+    fn probe_looks_at_no_payload(&self) {
+        self.unchanged_by(|_| {
+            self.feature(PROBE | SET, ARGSZ).unwrap();
+        });
+    }
+
+    fn probe_refuses_get(&self) {
+        assert_errno(self.feature(PROBE | GET, ARGSZ), EINVAL);
+        assert_errno(self.feature(PROBE | GET | SET, ARGSZ), EINVAL);
+    }
+
+    fn one_operation_is_needed(&self) {
+        self.unchanged_by(|_| {
+            assert_errno(self.feature(GET, ARGSZ), EINVAL);
+            assert_errno(self.feature(0, ARGSZ), EINVAL);
+            assert_errno(self.feature(GET | SET, ARGSZ), EINVAL);
+        });
+    }
+
+    fn short_payload(&self) {
+        self.unchanged_by(|_| assert_errno(self.feature(SET, ARGSZ - 1), EINVAL));
+    }
+
+    fn long_payload(&self) {
+        let dmabuf = self.export();
+        let mut payload = [0xff; 56];
+        payload[0..4].copy_from_slice(&dmabuf.as_raw_fd().to_ne_bytes());
+        payload[4..8].copy_from_slice(&TPH_ST.to_ne_bytes());
+        payload[8..12].copy_from_slice(&[0, 0, 0x5a, 3]);
+        self.vfio
+            .feature(DMA_BUF_TPH | SET, HEADER + 56, &mut payload)
+            .unwrap();
+        assert_eq!(
+            published(&dmabuf),
+            [hint(initiator::REQ_TPH, 0x5a, 3), None]
+        );
+    }
+
+    fn unmapped_payload(&self) {
+        self.unchanged_by(|_| {
+            let ret = self.vfio.feature_unmapped_payload(DMA_BUF_TPH | SET, ARGSZ);
+            assert_errno(ret, EFAULT);
+        });
+    }
+
+    fn undefined_flags(&self) {
+        self.unchanged_by(|dmabuf| {
+            for flags in [4, 0x8000_0001, u32::MAX] {
+                let tph = Tph { flags, ..PUBLISHED };
+                assert_errno(self.publish(dmabuf, tph), EINVAL);
+            }
+        });
+    }
+
+    fn undefined_ph(&self) {
+        self.unchanged_by(|dmabuf| {
+            for ph in [4, 0x80, 0xff] {
+                for flags in [0, TPH_ST] {
+                    let tph = Tph {
+                        flags,
+                        ph,
+                        ..PUBLISHED
+                    };
+                    assert_errno(self.publish(dmabuf, tph), EINVAL);
+                }
+            }
+        });
+    }
+
+    fn bad_fd(&self) {
+        let closed = self.export();
+        let number = closed.as_raw_fd();
+        drop(closed);
+        for dmabuf_fd in [-1, number] {
+            let tph = Tph {
+                dmabuf_fd,
+                ..PUBLISHED
+            };
+            assert_errno(self.vfio.publish(tph), EBADF);
+        }
+    }
+
+    fn fields_are_checked_before_the_fd(&self) {
+        let tph = Tph {
+            dmabuf_fd: -1,
+            ph: 4,
+            ..PUBLISHED
+        };
+        assert_errno(self.vfio.publish(tph), EINVAL);
+    }
+
+    fn no_dmabuf(&self) {
+        let (reader, _writer) = io::pipe().unwrap();
+        assert_errno(self.publish(&reader.into(), PUBLISHED), EINVAL);
+    }
+
+    fn foreign_exporter(&self) {
+        let dmabuf = udmabuf::create(1).unwrap();
+        assert_errno(self.publish(&dmabuf, PUBLISHED), EINVAL);
+    }
+
+    fn nothing_at_first(&self) {
+        assert_eq!(published(&self.export()), [None, None]);
+    }
+
+    fn standard_only(&self) {
+        let dmabuf = self.export();
+        let tph = Tph {
+            flags: TPH_ST,
+            steering_tag: 0xf0,
+            steering_tag_ext: 0xbef0,
+            ph: 2,
+            ..PUBLISHED
+        };
+        self.publish(&dmabuf, tph).unwrap();
+        assert_eq!(
+            published(&dmabuf),
+            [hint(initiator::REQ_TPH, 0xf0, 2), None]
+        );
+    }
+
+    fn both_namespaces(&self) {
+        self.unchanged_by(|_| ());
+    }
+
+    fn set_replaces_everything(&self) {
+        let dmabuf = self.export();
+        self.publish(&dmabuf, PUBLISHED).unwrap();
+        let tph = Tph {
+            flags: TPH_ST,
+            ..PUBLISHED
+        };
+        self.publish(&dmabuf, tph).unwrap();
+        assert_eq!(
+            published(&dmabuf),
+            [hint(initiator::REQ_TPH, 0x12, 1), None]
+        );
+    }
+
+    fn no_flags_clear_everything(&self) {
+        let dmabuf = self.export();
+        self.publish(&dmabuf, PUBLISHED).unwrap();
+        let tph = Tph {
+            flags: 0,
+            ..PUBLISHED
+        };
+        self.publish(&dmabuf, tph).unwrap();
+        assert_eq!(published(&dmabuf), [None, None]);
+    }
+
+    fn zero_is_a_tag(&self) {
+        let dmabuf = self.export();
+        let tph = Tph {
+            flags: TPH_ST | TPH_ST_EXT,
+            ..Tph::default()
+        };
+        self.publish(&dmabuf, tph).unwrap();
+        assert_eq!(
+            published(&dmabuf),
+            [
+                hint(initiator::REQ_TPH, 0, 0),
+                hint(initiator::REQ_EXT, 0, 0)
+            ]
+        );
+    }
+
+    fn every_ph(&self) {
+        let dmabuf = self.export();
+        for ph in 0..4 {
+            let tph = Tph { ph, ..PUBLISHED };
+            self.publish(&dmabuf, tph).unwrap();
+            assert_eq!(
+                published(&dmabuf),
+                [
+                    hint(initiator::REQ_TPH, 0x12, ph),
+                    hint(initiator::REQ_EXT, 0x34, ph)
+                ]
+            );
+        }
+    }
+
+    fn revoked_keeps_the_tuple(&self) {
+        self.unchanged_by(|dmabuf| {
+            self.vfio.set_memory_enable(false).unwrap();
+            let refused = ask(initiator::STANDARD, dmabuf.as_fd());
+            let set = self.publish(dmabuf, PUBLISHED);
+            self.vfio.set_memory_enable(true).unwrap();
+            assert_errno(refused, ENODEV);
+            set.unwrap();
+        });
+    }
+
+    fn revoked_while_attached(&self) {
+        let dmabuf = self.export();
+        self.publish(&dmabuf, PUBLISHED).unwrap();
+        let initiator = Initiator::open(initiator::STANDARD).unwrap();
+        initiator.import(dmabuf.as_fd()).unwrap();
+        initiator.write(0, &[0; 4]).unwrap();
+        self.vfio.set_memory_enable(false).unwrap();
+        let refused = initiator.write(0, &[0; 4]);
+        self.vfio.set_memory_enable(true).unwrap();
+        assert_errno(refused, ENODEV);
+        assert_eq!(
+            initiator.write(0, &[0; 4]).unwrap(),
+            hint(initiator::REQ_TPH, 0x12, 1)
+        );
+    }
+
+    fn buffers_are_independent(&self) {
+        let [one, other] = [self.export(), self.export()];
+        self.publish(&one, PUBLISHED).unwrap();
+        assert_eq!(published(&other), [None, None]);
+    }
+
+    fn fds_of_a_buffer_agree(&self) {
+        let dmabuf = self.export();
+        let copy = dmabuf.try_clone().unwrap();
+        self.publish(&copy, PUBLISHED).unwrap();
+        assert_eq!(published(&dmabuf), published(&copy));
+        assert_eq!(published(&dmabuf)[0], hint(initiator::REQ_TPH, 0x12, 1));
+    }
+
+    fn importer_refuses_bad_ranges(&self) {
+        let dmabuf = self.export();
+        let initiator = Initiator::open(initiator::STANDARD).unwrap();
+        assert_errno(initiator.write(0, &[0; 4]), ENOENT);
+        assert_errno(initiator.release(), ENOENT);
+        initiator.import(dmabuf.as_fd()).unwrap();
+        assert_errno(initiator.import(dmabuf.as_fd()), EBUSY);
+        assert_errno(initiator.write(0, &[]), EINVAL);
+        assert_errno(initiator.write(PAGE - 4, &[0; 8]), EINVAL);
+        assert_errno(initiator.write(u64::MAX, &[0; 8]), EINVAL);
+        initiator.write(PAGE - 4, &[0; 4]).unwrap();
+        initiator.release().unwrap();
+        assert_errno(initiator.write(0, &[0; 4]), ENOENT);
+    }
+
+    fn importer_is_opened_once(&self) {
+        let _initiator = Initiator::open(initiator::STANDARD).unwrap();
+        let again = Initiator::open(initiator::STANDARD);
+        assert_eq!(
+            again.err().map(|error| error.kind()),
+            Some(io::ErrorKind::ResourceBusy)
+        );
+    }
+
+    fn write_spans_requests(&self) {
+        let dmabuf = self.export();
+        let data: Vec<u8> = (0..PAGE - 3).map(|i| (i % 251) as u8).collect();
+        let initiator = Initiator::open(initiator::STANDARD).unwrap();
+        initiator.import(dmabuf.as_fd()).unwrap();
+        assert_eq!(initiator.write(1, &data).unwrap(), None);
+        let mut read = vec![0; data.len()];
+        self.vfio.region(BAR).unwrap().read(1, &mut read).unwrap();
+        assert!(read == data);
+    }
+}
+
+fn exporter_without_tph() {
+    let dmabuf = udmabuf::create(1).unwrap();
+    assert_eq!(published(&dmabuf), [None, None]);
+}
+
+/// Runs before the others open the device.
+fn reopened_device_is_another() {
+    let accelerator = Accelerator::open().unwrap();
+    let dmabuf = accelerator.export();
+    accelerator.publish(&dmabuf, PUBLISHED).unwrap();
+    drop(accelerator);
+
+    assert_errno(ask(initiator::STANDARD, dmabuf.as_fd()), ENODEV);
+    let accelerator = Accelerator::open().unwrap();
+    assert_errno(accelerator.publish(&dmabuf, PUBLISHED), EINVAL);
+    assert_errno(ask(initiator::STANDARD, dmabuf.as_fd()), ENODEV);
+}
+
+fn unknown_feature() {
+    let accelerator = Accelerator::open().unwrap();
+    let ret = accelerator
+        .vfio
+        .feature((DMA_BUF_TPH + 1) | PROBE, HEADER, &mut []);
+    assert_errno(ret, ENOTTY);
+}
+
+fn main() -> io::Result<ExitCode> {
+    let accelerator = std::cell::OnceCell::new();
+    let on = |test: fn(&Accelerator)| -> Box<dyn Fn() + '_> {
+        let accelerator = &accelerator;
+        Box::new(move || test(accelerator.get_or_init(|| Accelerator::open().unwrap())))
+    };
+
+    let passed = tap::run(vec![
+        ("unknown feature: ENOTTY", Box::new(unknown_feature)),
+        (
+            "case 26: a buffer of a closed device is dead",
+            Box::new(reopened_device_is_another),
+        ),
+        (
+            "case 28: exporter without get_tph",
+            Box::new(exporter_without_tph),
+        ),
+        ("case 2: PROBE", on(Accelerator::probe_succeeds)),
+        (
+            "case 3: PROBE looks at no payload",
+            on(Accelerator::probe_looks_at_no_payload),
+        ),
+        (
+            "case 4: PROBE of GET: EINVAL",
+            on(Accelerator::probe_refuses_get),
+        ),
+        (
+            "case 5: GET, no or two operations: EINVAL",
+            on(Accelerator::one_operation_is_needed),
+        ),
+        (
+            "case 6: short payload: EINVAL",
+            on(Accelerator::short_payload),
+        ),
+        ("case 7: long payload", on(Accelerator::long_payload)),
+        (
+            "case 8: unmapped payload: EFAULT",
+            on(Accelerator::unmapped_payload),
+        ),
+        (
+            "case 10: undefined flags: EINVAL",
+            on(Accelerator::undefined_flags),
+        ),
+        (
+            "case 11: undefined ph: EINVAL",
+            on(Accelerator::undefined_ph),
+        ),
+        (
+            "case 13: fields come before the fd",
+            on(Accelerator::fields_are_checked_before_the_fd),
+        ),
+        ("case 15: no open fd: EBADF", on(Accelerator::bad_fd)),
+        ("case 16: no dma-buf: EINVAL", on(Accelerator::no_dmabuf)),
+        (
+            "case 17: dma-buf of another exporter: EINVAL",
+            on(Accelerator::foreign_exporter),
+        ),
+        (
+            "case 19: nothing is published at first",
+            on(Accelerator::nothing_at_first),
+        ),
+        (
+            "cases 20, 34: one namespace does not stand in for the other",
+            on(Accelerator::standard_only),
+        ),
+        (
+            "cases 21, 33: both namespaces",
+            on(Accelerator::both_namespaces),
+        ),
+        (
+            "case 22: SET replaces everything",
+            on(Accelerator::set_replaces_everything),
+        ),
+        (
+            "case 23: no flags clear everything",
+            on(Accelerator::no_flags_clear_everything),
+        ),
+        ("case 24: zero is a tag", on(Accelerator::zero_is_a_tag)),
+        ("every processing hint", on(Accelerator::every_ph)),
+        (
+            "case 25: the tuple survives a revocation",
+            on(Accelerator::revoked_keeps_the_tuple),
+        ),
+        (
+            "revocation while attached",
+            on(Accelerator::revoked_while_attached),
+        ),
+        (
+            "two buffers of one BAR are independent",
+            on(Accelerator::buffers_are_independent),
+        ),
+        (
+            "all fds of a buffer agree",
+            on(Accelerator::fds_of_a_buffer_agree),
+        ),
+        (
+            "importer: bad ranges and order",
+            on(Accelerator::importer_refuses_bad_ranges),
+        ),
+        (
+            "importer: opened once",
+            on(Accelerator::importer_is_opened_once),
+        ),
+        (
+            "importer: unaligned write of many requests",
+            on(Accelerator::write_spans_requests),
+        ),
+    ]);
+
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

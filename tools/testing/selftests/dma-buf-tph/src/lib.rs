@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the guest programs share: VFIO, the initiator's character device, sysfs, TAP.
+//!
+//! All of it speaks to the kernel through the public uAPI, as a user-space driver would.
+
+pub mod initiator;
+pub mod pci;
+mod sys;
+pub mod tap;
+pub mod udmabuf;
+pub mod vfio;

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A VFIO PCI device in no-IOMMU mode, and the dma-bufs that it exports.
+
+use crate::pci;
+use crate::sys::{io, ioctl_ref, ioctl_val};
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Error};
+use std::mem::offset_of;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use vfio_bindings::bindings::vfio;
+
+const fn request(nr: u32) -> u64 {
+    io(vfio::VFIO_TYPE, vfio::VFIO_BASE + nr)
+}
+
+const VFIO_SET_IOMMU: u64 = request(2);
+const VFIO_GROUP_SET_CONTAINER: u64 = request(4);
+const VFIO_GROUP_GET_DEVICE_FD: u64 = request(6);
+const VFIO_DEVICE_GET_REGION_INFO: u64 = request(8);
+const VFIO_DEVICE_FEATURE: u64 = request(17);
+
+/// `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` (include/uapi/linux/vfio.h of this tree).
+pub const DMA_BUF_TPH: u32 = 14;
+/// `VFIO_DMA_BUF_TPH_ST`: the 8-bit tag is valid.
+pub const TPH_ST: u32 = 1;
+/// `VFIO_DMA_BUF_TPH_ST_EXT`: the 16-bit Extended tag is valid.
+pub const TPH_ST_EXT: u32 = 2;
+
+pub use vfio::{
+    VFIO_DEVICE_FEATURE_GET as GET, VFIO_DEVICE_FEATURE_PROBE as PROBE,
+    VFIO_DEVICE_FEATURE_SET as SET,
+};
+
+/// `struct vfio_device_feature_dma_buf_tph`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tph {
+    /// A dma-buf that the device exported.
+    pub dmabuf_fd: i32,
+    /// Which tags are valid.
+    pub flags: u32,
+    /// The 16-bit Extended tag.
+    pub steering_tag_ext: u16,
+    /// The 8-bit tag.
+    pub steering_tag: u8,
+    /// The processing hint, 0 to 3.
+    pub ph: u8,
+}
+
+const _: () = {
+    assert!(size_of::<Tph>() == 12);
+    assert!(offset_of!(Tph, dmabuf_fd) == 0);
+    assert!(offset_of!(Tph, flags) == 4);
+    assert!(offset_of!(Tph, steering_tag_ext) == 8);
+    assert!(offset_of!(Tph, steering_tag) == 10);
+    assert!(offset_of!(Tph, ph) == 11);
+};
+
+impl Tph {
+    fn to_bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[0..4].copy_from_slice(&self.dmabuf_fd.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.flags.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&self.steering_tag_ext.to_ne_bytes());
+        bytes[10] = self.steering_tag;
+        bytes[11] = self.ph;
+        bytes
+    }
+}
+
+/// An open VFIO PCI device.
+pub struct Device {
+    file: File,
+    // Closing these ends the access to the device.
+    _group: File,
+    _container: File,
+}
+
+/// A buffer for `struct vfio_device_feature` and its payload, aligned for it.
+#[repr(C, align(8))]
+struct Feature([u8; 64]);
+
+impl Device {
+    /// Binds `pdev` to vfio-pci and opens it, without an IOMMU.
+    pub fn open(pdev: &pci::Device) -> io::Result<Self> {
+        pci::modprobe("vfio", &["enable_unsafe_noiommu_mode=1"])?;
+        pci::modprobe("vfio-pci", &[])?;
+        pdev.bind("vfio-pci")?;
+
+        let open = |path: &str| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .map_err(|error| Error::new(error.kind(), format!("{path}: {error}")))
+        };
+        let container = open("/dev/vfio/vfio")?;
+        let group = open(&format!("/dev/vfio/noiommu-{}", pdev.iommu_group()?))?;
+
+        let mut container_fd = container.as_raw_fd();
+        // SAFETY: The kernel reads one int.
+        unsafe { ioctl_ref(group.as_fd(), VFIO_GROUP_SET_CONTAINER, &mut container_fd) }?;
+        ioctl_val(
+            container.as_fd(),
+            VFIO_SET_IOMMU,
+            vfio::VFIO_NOIOMMU_IOMMU.into(),
+        )?;
+
+        let mut name = CString::new(pdev.address())?.into_bytes_with_nul();
+        // SAFETY: The kernel reads a string, which ends in a NUL.
+        let fd =
+            unsafe { ioctl_ref(group.as_fd(), VFIO_GROUP_GET_DEVICE_FD, name.as_mut_slice()) }?;
+        // SAFETY: The ioctl returned a file descriptor that is ours.
+        let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+
+        Ok(Self {
+            file,
+            _group: group,
+            _container: container,
+        })
+    }
+
+    /// Returns the access to a region, for example BAR 2.
+    pub fn region(&self, index: u32) -> io::Result<Region<'_>> {
+        let mut info = vfio::vfio_region_info {
+            argsz: size_of::<vfio::vfio_region_info>() as u32,
+            index,
+            ..Default::default()
+        };
+        // SAFETY: The kernel respects `argsz`.
+        unsafe { ioctl_ref(self.file.as_fd(), VFIO_DEVICE_GET_REGION_INFO, &mut info) }?;
+
+        Ok(Region {
+            file: &self.file,
+            offset: info.offset,
+        })
+    }
+
+    /// Sets or clears Memory Space Enable in the command register.
+    pub fn set_memory_enable(&self, on: bool) -> io::Result<()> {
+        const COMMAND: u64 = 4;
+        const MEMORY: u16 = 2;
+
+        let config = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?;
+        let mut bytes = [0; 2];
+        config.read(COMMAND, &mut bytes)?;
+        let command = u16::from_le_bytes(bytes) & !MEMORY | if on { MEMORY } else { 0 };
+        config.write(COMMAND, &command.to_le_bytes())
+    }
+
+    /// `VFIO_DEVICE_FEATURE` with the flags and `argsz` as they are given; `payload` follows the
+    /// header and takes what the kernel writes.
+    ///
+    /// # Panics
+    ///
+    /// If the payload has more than 56 bytes.
+    pub fn feature(&self, flags: u32, argsz: u32, payload: &mut [u8]) -> io::Result<i32> {
+        let mut feature = Feature([0; 64]);
+        feature.0[0..4].copy_from_slice(&argsz.to_ne_bytes());
+        feature.0[4..8].copy_from_slice(&flags.to_ne_bytes());
+        feature.0[8..8 + payload.len()].copy_from_slice(payload);
+        // SAFETY: No feature that is used here has a payload of more than 56 bytes.
+        let ret = unsafe { ioctl_ref(self.file.as_fd(), VFIO_DEVICE_FEATURE, &mut feature) }?;
+        payload.copy_from_slice(&feature.0[8..8 + payload.len()]);
+        Ok(ret)
+    }
+
+    /// `VFIO_DEVICE_FEATURE` with a header at the very end of the mapped memory, so that the payload
+    /// behind it cannot be read.
+    pub fn feature_unmapped_payload(&self, flags: u32, argsz: u32) -> io::Result<i32> {
+        const PAGE: usize = 4096;
+
+        // SAFETY: A new private mapping of two pages, the second of which is then inaccessible.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                2 * PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        // SAFETY: The second page belongs to the mapping made above, and nothing refers to it.
+        unsafe { libc::munmap(base.byte_add(PAGE), PAGE) };
+        // SAFETY: The last eight bytes of the first page, aligned to four, are ours to write.
+        let header = unsafe { &mut *base.byte_add(PAGE - 8).cast::<[u32; 2]>() };
+        *header = [argsz, flags];
+        // SAFETY: Only the header can be accessed, any further access is the error to see here.
+        let ret = unsafe { ioctl_ref(self.file.as_fd(), VFIO_DEVICE_FEATURE, header) };
+        // SAFETY: Nothing refers to the page any more.
+        unsafe { libc::munmap(base, PAGE) };
+        ret
+    }
+
+    /// Exports `len` bytes of a BAR from `offset` on as a dma-buf; both in whole pages.
+    pub fn export(&self, bar: u32, offset: u64, len: u64) -> io::Result<OwnedFd> {
+        let mut payload = [0; 32];
+        payload[0..4].copy_from_slice(&bar.to_ne_bytes());
+        payload[4..8].copy_from_slice(&((libc::O_RDWR | libc::O_CLOEXEC) as u32).to_ne_bytes());
+        payload[12..16].copy_from_slice(&1u32.to_ne_bytes());
+        payload[16..24].copy_from_slice(&offset.to_ne_bytes());
+        payload[24..32].copy_from_slice(&len.to_ne_bytes());
+        let fd = self.feature(
+            vfio::VFIO_DEVICE_FEATURE_DMA_BUF | GET,
+            8 + 32,
+            &mut payload,
+        )?;
+
+        // SAFETY: The ioctl returned a file descriptor that is ours.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Publishes steering tags: `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`.
+    pub fn publish(&self, tph: Tph) -> io::Result<()> {
+        self.feature(DMA_BUF_TPH | SET, 8 + 12, &mut tph.to_bytes())?;
+        Ok(())
+    }
+}
+
+/// A region of a [`Device`].
+pub struct Region<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Region<'_> {
+    /// Reads from `offset` of the region on.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, self.offset + offset)
+    }
+
+    /// Writes from `offset` of the region on.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.offset + offset)
+    }
+
+    /// Reads `N` little-endian dwords.
+    pub fn read_dwords<const N: usize>(&self, offset: u64) -> io::Result<[u32; N]> {
+        let mut dwords = [0; N];
+        for (offset, dword) in (offset..).step_by(4).zip(&mut dwords) {
+            let mut bytes = [0; 4];
+            self.read(offset, &mut bytes)?;
+            *dword = u32::from_le_bytes(bytes);
+        }
+        Ok(dwords)
+    }
+
+    /// Writes dwords in little endian.
+    pub fn write_dwords(&self, offset: u64, dwords: &[u32]) -> io::Result<()> {
+        for (offset, dword) in (offset..).step_by(4).zip(dwords) {
+            self.write(offset, &dword.to_le_bytes())?;
+        }
+        Ok(())
+    }
+}
