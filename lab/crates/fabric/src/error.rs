@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can go wrong on the fabric.
+
+use std::io;
+use thiserror::Error;
+use tlp::{CompletionStatus, DecodeError, EncodeError, FieldError};
+
+/// Why a DMA did not take place, or a read brought no data.
+#[derive(Debug, Error)]
+pub enum DmaError {
+    /// COMMAND.Bus Master Enable is off: the function may not send requests.
+    #[error("bus mastering is off (COMMAND.BME = 0)")]
+    BusMasterOff,
+    /// The function was reset after this requester was made.
+    #[error("the function was reset")]
+    Reset,
+    /// The completer (or, for an address that nobody decodes, the root complex) refused the read.
+    #[error("read of {addr:#x} completed with {}", status.abbreviation())]
+    Completion {
+        /// Byte address of the read.
+        addr: u64,
+        /// Status of the completion.
+        status: CompletionStatus,
+    },
+    /// Address and length make no TLP.
+    #[error("no TLP for this request: {0}")]
+    Field(#[from] FieldError),
+    /// The request cannot be put on a link of this mode.
+    #[error("cannot encode the TLP: {0}")]
+    Encode(#[from] EncodeError),
+    /// The bytes that were sent are not a TLP: a fault of the codec.
+    #[error("cannot decode the TLP that was sent: {0}")]
+    Decode(#[from] DecodeError),
+    /// A TLP decodes as another one than was sent: a fault of the codec.
+    #[error("a TLP decodes as another one than was sent")]
+    Codec,
+    /// The tap cannot record. A TLP that is not recorded is not delivered either.
+    #[error("cannot record the TLP: {0}")]
+    Trace(#[from] io::Error),
+}
+
+/// Why an endpoint cannot be attached.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// Traces name endpoints; two of the same name could not be told apart.
+    #[error("an endpoint named {0:?} is attached already")]
+    NameTaken(String),
+    /// The trace format numbers endpoints with one byte.
+    #[error("no room for another endpoint: a fabric has at most {0}")]
+    Full(usize),
+    /// The tap cannot record the new endpoint.
+    #[error("cannot record the endpoint: {0}")]
+    Trace(#[from] io::Error),
+}
+
+/// Why guest memory cannot be mapped or unmapped for DMA.
+#[derive(Debug, Error)]
+pub enum MapError {
+    /// The range is empty, or does not fit the address space.
+    #[error("DMA range {addr:#x}+{size:#x} is not a range")]
+    Range {
+        /// First byte, as the requester addresses it.
+        addr: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// The range overlaps one that is mapped.
+    #[error("DMA range {addr:#x}+{size:#x} overlaps one that is mapped")]
+    Overlap {
+        /// First byte, as the requester addresses it.
+        addr: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// A range can only be unmapped as a whole.
+    #[error("DMA range {addr:#x}+{size:#x} cuts a mapping in two")]
+    Partial {
+        /// First byte, as the requester addresses it.
+        addr: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// The file ends before the range does.
+    #[error("DMA range {addr:#x}+{size:#x} lies at {offset:#x} of a file that ends at {end:#x}")]
+    BeyondFile {
+        /// First byte, as the requester addresses it.
+        addr: u64,
+        /// Bytes.
+        size: u64,
+        /// Where in the file the range begins.
+        offset: u64,
+        /// Length of the file.
+        end: u64,
+    },
+    /// The length of the file cannot be found out.
+    #[error("cannot examine the file for DMA range {addr:#x}+{size:#x}: {source}")]
+    File {
+        /// First byte, as the requester addresses it.
+        addr: u64,
+        /// Bytes.
+        size: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be mapped.
+    #[error("cannot map DMA range {addr:#x}+{size:#x}: {source}")]
+    Mmap {
+        /// First byte, as the requester addresses it.
+        addr: u64,
+        /// Bytes.
+        size: u64,
+        /// What the mapping failed with.
+        source: vm_memory::mmap::MmapRegionError,
+    },
+}

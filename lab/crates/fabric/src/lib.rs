@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A PCIe fabric inside one process.
+//!
+//! Endpoints attach to a [`Fabric`]. Every DMA of a [`Requester`] becomes a TLP: it is encoded to
+//! bytes (split at Max_Payload_Size or Max_Read_Request_Size and at 4 KiB), recorded by the
+//! analyzer [`Tap`](trace::Tap), decoded from those same bytes, and routed by address:
+//!
+//! 1. to a peer's BAR, if that peer's Memory Space Enable is set,
+//! 2. else to guest memory, through the requester's own DMA mappings,
+//! 3. else nowhere: Unsupported Request.
+//!
+//! What a completer sees thus comes from the recorded bytes alone. Reads are answered by
+//! completions, which are encoded, recorded and decoded likewise.
+//!
+//! # Locks
+//!
+//! One lock guards the whole fabric: it carries one TLP at a time, so that the order of the trace
+//! is the order of delivery, and when a call that closes a gate ([`Port::set_command`],
+//! [`Port::reset`], …) has returned, nothing more passes that gate. A [`Completer`] is called with
+//! this lock held and must not call back into the fabric. Nothing in the fabric waits for a
+//! vfio-user client, so its calls may be made from a region callback.
+
+mod completer;
+mod error;
+mod memory;
+mod port;
+mod requester;
+mod split;
+mod state;
+pub mod trace;
+
+pub use completer::Completer;
+pub use error::{AttachError, DmaError, MapError};
+pub use port::{Fabric, Limits, Port};
+pub use requester::Requester;

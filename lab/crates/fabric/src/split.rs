@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where requests and completions are cut.
+
+/// Bytes of a request at `addr` that one TLP may carry, `remaining` at most.
+///
+/// `max` is Max_Payload_Size or Max_Read_Request_Size in bytes and counts whole DWs; no request
+/// crosses a 4 KiB boundary.
+pub fn request_len(addr: u64, remaining: usize, max: usize) -> usize {
+    let in_page = low(addr, 0x1000);
+    let in_dw = low(addr, 4);
+    remaining.min(0x1000 - in_page).min(max - in_dw)
+}
+
+/// Bytes that the next completion carries for a read whose next byte is at `addr`.
+///
+/// A read that does not fit into one completion of `max` bytes (Max_Payload_Size) is cut at
+/// naturally aligned multiples of the Read Completion Boundary `rcb`.
+pub fn completion_len(addr: u64, remaining: usize, max: usize, rcb: usize) -> usize {
+    if low(addr, 4) + remaining <= max {
+        remaining
+    } else {
+        let in_rcb = low(addr, rcb);
+        (in_rcb + max) / rcb * rcb - in_rcb
+    }
+}
+
+/// `addr` modulo `align`.
+fn low(addr: u64, align: usize) -> usize {
+    // The remainder is below `align`, which is a usize.
+    #[allow(clippy::cast_possible_truncation)]
+    let low = (addr % align as u64) as usize;
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn requests_are_cut_at_payload_size_and_at_4k() {
+        assert_eq!(request_len(0x1000, 300, 128), 128);
+        assert_eq!(request_len(0x1000, 100, 128), 100);
+        assert_eq!(request_len(0x1ff0, 300, 128), 16);
+        // A first DW that is not whole still counts as one.
+        assert_eq!(request_len(0x1003, 300, 128), 125);
+        assert_eq!(request_len(u64::MAX, 8, 128), 1);
+    }
+
+    #[test]
+    fn completions_end_on_the_boundary() {
+        assert_eq!(completion_len(0x1000, 512, 128, 64), 128);
+        assert_eq!(completion_len(0x1010, 512, 128, 64), 112);
+        assert_eq!(completion_len(0x1010, 128, 128, 64), 128);
+        assert_eq!(completion_len(0x1010, 512, 128, 128), 112);
+        assert_eq!(completion_len(0x1001, 128, 128, 64), 127);
+    }
+
+    proptest! {
+        #[test]
+        fn requests_cover_exactly_what_was_asked(
+            addr in 0u64..0x1_0000, len in 1usize..20_000, max in (7u32..13).prop_map(|n| 1usize << n),
+        ) {
+            let (mut at, mut left) = (addr, len);
+            while left > 0 {
+                let n = request_len(at, left, max);
+                prop_assert!(n > 0 && n <= left);
+                let (first, last) = (at, at + n as u64 - 1);
+                prop_assert_eq!(first >> 12, last >> 12, "crosses 4 KiB");
+                prop_assert!((last / 4 - first / 4 + 1) * 4 <= max as u64, "longer than max");
+                at += n as u64;
+                left -= n;
+            }
+        }
+
+        #[test]
+        fn completions_cover_a_read_and_break_at_rcb_only(
+            addr in 0u64..0x1000, len in 1usize..4096,
+            max in (7u32..13).prop_map(|n| 1usize << n), rcb in prop_oneof![Just(64usize), Just(128)],
+        ) {
+            let (mut at, mut left) = (addr, len);
+            while left > 0 {
+                let n = completion_len(at, left, max, rcb);
+                prop_assert!(n > 0 && n <= left);
+                let end = at + n as u64;
+                prop_assert!((end - 1) / 4 - at / 4 < max as u64 / 4, "longer than max");
+                prop_assert!(n == left || end.is_multiple_of(rcb as u64), "breaks off the boundary");
+                at = end;
+                left -= n;
+            }
+        }
+    }
+}

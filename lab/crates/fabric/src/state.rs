@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the fabric's lock guards: the ports, the tap, and the way of one TLP.
+
+use crate::{Completer, DmaError, Limits, memory::DmaMap, split, trace::Tap};
+use std::{ops::Range, sync::Arc};
+use tlp::{
+    Bdf, CompletionHeader, CompletionStatus, FieldError, Hint, MAX_ENCODED_LEN, MemRequest, Mode,
+    Tlp,
+};
+
+/// Read Completion Boundary of the root complex, bytes.
+const RCB_HOST: usize = 64;
+/// Read Completion Boundary of an endpoint, bytes (fixed by the specification).
+const RCB_ENDPOINT: usize = 128;
+/// Routing id of the host bridge, which answers for guest memory and for nobody.
+const HOST_ID: Bdf = Bdf::new(0, 0, 0);
+
+/// A function as the fabric sees it.
+pub struct PortState {
+    pub id: Bdf,
+    pub completer: Option<Arc<dyn Completer>>,
+    pub bus_master: bool,
+    pub memory_enable: bool,
+    pub limits: Limits,
+    /// Address range of each BAR that is placed.
+    pub bars: [Option<Range<u64>>; 6],
+    pub memory: DmaMap,
+    /// Counts resets: requesters of an earlier epoch are void.
+    pub epoch: u64,
+    pub next_tag: u8,
+    /// A completion with Unsupported Request came back.
+    pub master_abort: bool,
+}
+
+impl PortState {
+    pub fn new(id: Bdf, completer: Option<Arc<dyn Completer>>) -> Self {
+        Self {
+            id,
+            completer,
+            bus_master: false,
+            memory_enable: false,
+            limits: Limits::default(),
+            bars: [const { None }; 6],
+            memory: DmaMap::default(),
+            epoch: 0,
+            next_tag: 0,
+            master_abort: false,
+        }
+    }
+
+    /// The next transaction tag.
+    ///
+    /// It never equals the low byte of `steering_tag`, so that a trace cannot mix them up.
+    fn take_tag(&mut self, steering_tag: Option<u16>) -> u16 {
+        let mask = if self.limits.extended_tag { 0xff } else { 0x1f };
+        loop {
+            let tag = self.next_tag & mask;
+            self.next_tag = tag.wrapping_add(1);
+            if steering_tag.is_none_or(|st| st.to_le_bytes()[0] != tag) {
+                return tag.into();
+            }
+        }
+    }
+}
+
+/// Where a request goes.
+enum Target {
+    Bar {
+        completer: Arc<dyn Completer>,
+        port: usize,
+        bar: usize,
+        offset: u64,
+    },
+    Memory,
+    Nobody,
+}
+
+impl Target {
+    /// Sender number and BAR, as the tap wants them.
+    fn receiver(&self) -> Option<(usize, Option<u8>)> {
+        match *self {
+            Self::Bar { port, bar, .. } => Some((port + 1, u8::try_from(bar).ok())),
+            Self::Memory => Some((0, None)),
+            Self::Nobody => None,
+        }
+    }
+
+    /// Number of the sender that answers a read.
+    fn completer(&self) -> usize {
+        match *self {
+            Self::Bar { port, .. } => port + 1,
+            Self::Memory | Self::Nobody => 0,
+        }
+    }
+}
+
+/// Everything behind the fabric's lock. Port `n` is the tap's sender `n + 1`; 0 is the host.
+pub struct State {
+    pub mode: Mode,
+    pub tap: Tap,
+    pub ports: Vec<PortState>,
+}
+
+impl State {
+    /// Sends one memory write from `port`: as many bytes of `data` as one TLP takes.
+    pub fn write(
+        &mut self,
+        port: usize,
+        requester: Bdf,
+        addr: u64,
+        data: &[u8],
+        hint: Option<Hint>,
+    ) -> Result<usize, DmaError> {
+        let sender = &mut self.ports[port];
+        let len = split::request_len(addr, data.len(), sender.limits.max_payload);
+        let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
+        let mut request = MemRequest::for_bytes(requester, addr, len)?.with_tag(tag)?;
+        if let Some(hint) = hint {
+            request = request.with_hint(hint);
+        }
+        let lead = in_dw(addr);
+        let mut payload = vec![0; request.len_bytes()];
+        payload[lead..lead + len].copy_from_slice(&data[..len]);
+        let wire = self.encode(&Tlp::MemWrite(request, &payload))?;
+        self.deliver_write(port, &wire)?;
+        Ok(len)
+    }
+
+    /// Sends one memory read from `port`, for as many bytes of `data` as one TLP may ask for, and
+    /// takes its completions.
+    pub fn read(
+        &mut self,
+        port: usize,
+        requester: Bdf,
+        addr: u64,
+        data: &mut [u8],
+    ) -> Result<usize, DmaError> {
+        let sender = &mut self.ports[port];
+        let len = split::request_len(addr, data.len(), sender.limits.max_read_request);
+        let tag = sender.take_tag(None);
+        let request = MemRequest::for_bytes(requester, addr, len)?.with_tag(tag)?;
+        let wire = self.encode(&Tlp::MemRead(request))?;
+        let mut returned = 0;
+        for completion in self.deliver_read(port, &wire)? {
+            let Tlp::Completion(header, payload) = Tlp::decode(&completion, self.mode)? else {
+                return Err(DmaError::Codec);
+            };
+            if header.status() != CompletionStatus::Success {
+                self.ports[port].master_abort = true;
+                return Err(DmaError::Completion {
+                    addr,
+                    status: header.status(),
+                });
+            }
+            let lead = usize::from(header.lower_address() & 0b11);
+            let taken = payload.len().saturating_sub(lead).min(len - returned);
+            data[returned..returned + taken].copy_from_slice(&payload[lead..lead + taken]);
+            returned += taken;
+        }
+        if returned == len {
+            Ok(len)
+        } else {
+            Err(DmaError::Codec)
+        }
+    }
+
+    fn encode(&self, tlp: &Tlp<'_>) -> Result<Vec<u8>, DmaError> {
+        let mut wire = vec![0; MAX_ENCODED_LEN];
+        let len = tlp.encode(self.mode, &mut wire)?;
+        wire.truncate(len);
+        Ok(wire)
+    }
+
+    /// Records, routes and delivers a memory write, which is known by its bytes alone.
+    fn deliver_write(&mut self, from: usize, wire: &[u8]) -> Result<(), DmaError> {
+        let Tlp::MemWrite(request, payload) = Tlp::decode(wire, self.mode)? else {
+            return Err(DmaError::Codec);
+        };
+        let target = self.route(from, &request, true);
+        self.tap
+            .record(from + 1, target.receiver(), self.mode, wire)?;
+        match target {
+            Target::Bar {
+                completer,
+                bar,
+                offset,
+                ..
+            } => completer.write(bar, offset, &request, payload),
+            Target::Memory => {
+                for (offset, run) in enabled_runs(&request, payload) {
+                    self.ports[from].memory.write(request.addr() + offset, run);
+                }
+            }
+            // Posted: the requester does not hear of it. The trace tells.
+            Target::Nobody => {}
+        }
+        Ok(())
+    }
+
+    /// Records, routes and answers a memory read; returns the completions as they were sent.
+    fn deliver_read(&mut self, from: usize, wire: &[u8]) -> Result<Vec<Vec<u8>>, DmaError> {
+        let Tlp::MemRead(request) = Tlp::decode(wire, self.mode)? else {
+            return Err(DmaError::Codec);
+        };
+        let target = self.route(from, &request, false);
+        self.tap
+            .record(from + 1, target.receiver(), self.mode, wire)?;
+
+        let mut data = vec![0; request.len_bytes()];
+        let answered = match &target {
+            Target::Bar {
+                completer,
+                bar,
+                offset,
+                ..
+            } => {
+                completer.read(*bar, *offset, &request, &mut data);
+                true
+            }
+            Target::Memory => self.ports[from].memory.read(request.addr(), &mut data),
+            Target::Nobody => false,
+        };
+        let completions = if answered {
+            self.success(from, &target, &request, &data)?
+        } else {
+            let status = CompletionStatus::UnsupportedRequest;
+            let header = CompletionHeader::answering(&request, HOST_ID, status);
+            vec![self.encode(&Tlp::Completion(header, &[]))?]
+        };
+        for completion in &completions {
+            self.tap.record(
+                target.completer(),
+                Some((from + 1, None)),
+                self.mode,
+                completion,
+            )?;
+        }
+        Ok(completions)
+    }
+
+    /// The completions of a read that succeeded with `data`, whole DWs.
+    fn success(
+        &self,
+        from: usize,
+        target: &Target,
+        request: &MemRequest,
+        data: &[u8],
+    ) -> Result<Vec<Vec<u8>>, DmaError> {
+        let (id, rcb, limits) = match *target {
+            Target::Bar { port, .. } => {
+                (self.ports[port].id, RCB_ENDPOINT, self.ports[port].limits)
+            }
+            // A root port's payload size is that of the endpoint below it.
+            Target::Memory | Target::Nobody => (HOST_ID, RCB_HOST, self.ports[from].limits),
+        };
+        let mut header = CompletionHeader::answering(request, id, CompletionStatus::Success);
+        // The next byte to return, as an offset into `data`.
+        let mut at = usize::from(header.lower_address() & 0b11);
+        let mut completions = vec![];
+        loop {
+            let addr = request.addr() + at as u64;
+            let remaining = usize::from(header.byte_count());
+            let len = split::completion_len(addr, remaining, limits.max_payload, rcb);
+            let payload = &data[at / 4 * 4..(at + len).next_multiple_of(4)];
+            completions.push(self.encode(&Tlp::Completion(header, payload))?);
+            if len == remaining {
+                return Ok(completions);
+            }
+            at += len;
+            header = rest_of(&header, len)?;
+        }
+    }
+
+    fn route(&self, from: usize, request: &MemRequest, write: bool) -> Target {
+        let (addr, len) = (request.addr(), request.len_bytes());
+        for (number, peer) in self.ports.iter().enumerate() {
+            // A link does not return to its sender what it sent.
+            if number == from || !peer.memory_enable {
+                continue;
+            }
+            let Some(completer) = &peer.completer else {
+                continue;
+            };
+            for (bar, range) in peer.bars.iter().enumerate() {
+                let Some(range) = range else { continue };
+                if range.start <= addr && range.end.saturating_sub(addr) >= len as u64 {
+                    return Target::Bar {
+                        completer: completer.clone(),
+                        port: number,
+                        bar,
+                        offset: addr - range.start,
+                    };
+                }
+            }
+        }
+        if self.ports[from].memory.covers(addr, len, write) {
+            Target::Memory
+        } else {
+            Target::Nobody
+        }
+    }
+}
+
+/// Runs of enabled bytes of a write: offset from the request's address, and the bytes.
+fn enabled_runs<'a>(
+    request: &MemRequest,
+    payload: &'a [u8],
+) -> impl Iterator<Item = (u64, &'a [u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = (at..payload.len()).find(|&byte| request.is_enabled(byte))?;
+        let end = (start..payload.len())
+            .find(|&byte| !request.is_enabled(byte))
+            .unwrap_or(payload.len());
+        at = end;
+        Some((start as u64, &payload[start..end]))
+    })
+}
+
+/// The header of the completion that follows one which returned `len` bytes, up to the RCB.
+fn rest_of(header: &CompletionHeader, len: usize) -> Result<CompletionHeader, FieldError> {
+    let len = u16::try_from(len).unwrap_or(u16::MAX);
+    let lower_address = (u16::from(header.lower_address()) + len).to_le_bytes()[0] & 0x7f;
+    CompletionHeader::new(
+        header.completer(),
+        header.requester(),
+        header.tag(),
+        header.status(),
+        header.byte_count().saturating_sub(len),
+        lower_address,
+    )?
+    .with_tc(header.tc())?
+    .with_attr(header.attr())
+}
+
+/// Byte address within its DW.
+fn in_dw(addr: u64) -> usize {
+    usize::from(addr.to_le_bytes()[0] & 0b11)
+}

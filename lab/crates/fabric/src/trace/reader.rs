@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The reading side of the binary trace.
+
+use super::{Destination, FLAG_FLIT, FLAG_UNSUPPORTED, HEADER_LEN, NONE, Record, VERSION};
+use pcap_file::{
+    DataLink, PcapError,
+    pcapng::{
+        Block, PcapNgReader,
+        blocks::{
+            enhanced_packet::EnhancedPacketBlock,
+            interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
+        },
+    },
+};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+use tlp::Mode;
+
+/// Why a binary trace cannot be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The file cannot be opened or read.
+    #[error("cannot read the trace {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file ends within a block: its writer was killed while writing. What came before is good.
+    #[error("the trace {path} ends within TLP {number}")]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Number of the TLP that is not whole.
+        number: u64,
+    },
+    /// The file is no pcapng file, or not one of the lab's.
+    #[error("{path} is not a trace of the lab: {reason}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Iterates over the TLPs of a binary trace, in order of delivery.
+///
+/// After an error there are no more records. The file may still be growing: the records are those
+/// that are there when the end is reached.
+pub struct Reader {
+    path: PathBuf,
+    blocks: PcapNgReader<File>,
+    next: u64,
+    failed: bool,
+}
+
+impl Reader {
+    /// Opens the trace at `path` (a [`super::BINARY_FILE`]).
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let path = path.to_owned();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(source) => return Err(ReadError::File { path, source }),
+        };
+        match PcapNgReader::new(file) {
+            Ok(blocks) => Ok(Self {
+                path,
+                blocks,
+                next: 1,
+                failed: false,
+            }),
+            Err(error) => Err(explain(error, path, 1)),
+        }
+    }
+
+    fn next_record(&mut self) -> Option<Result<Record, ReadError>> {
+        loop {
+            let packet = match self.blocks.next_block()? {
+                Ok(Block::EnhancedPacket(packet)) => packet.into_owned(),
+                Ok(_) => continue,
+                Err(error) => return Some(Err(explain(error, self.path.clone(), self.next))),
+            };
+            let record =
+                to_record(&packet, self.next, self.blocks.interfaces()).map_err(|reason| {
+                    ReadError::Format {
+                        path: self.path.clone(),
+                        reason,
+                    }
+                });
+            self.next += 1;
+            return Some(record);
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Record, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let record = self.next_record();
+        self.failed = matches!(record, Some(Err(_)));
+        record
+    }
+}
+
+fn to_record(
+    packet: &EnhancedPacketBlock<'_>,
+    number: u64,
+    interfaces: &[InterfaceDescriptionBlock<'_>],
+) -> Result<Record, String> {
+    let Some((&[version, flags, to, bar], bytes)) = packet.data.split_first_chunk::<HEADER_LEN>()
+    else {
+        return Err(format!("packet {number} is shorter than its header"));
+    };
+    if version != VERSION {
+        return Err(format!(
+            "packet {number} has version {version}, known is {VERSION}"
+        ));
+    }
+    if flags & !(FLAG_FLIT | FLAG_UNSUPPORTED) != 0 {
+        return Err(format!("packet {number} has unknown flags {flags:#04x}"));
+    }
+    let name = |id: u32| interface_name(interfaces, id, number);
+    let to = if flags & FLAG_UNSUPPORTED != 0 {
+        Destination::Nobody
+    } else {
+        Destination::To {
+            name: name(to.into())?,
+            bar: (bar != NONE).then_some(bar),
+        }
+    };
+    Ok(Record {
+        number,
+        from: name(packet.interface_id)?,
+        to,
+        mode: if flags & FLAG_FLIT != 0 {
+            Mode::Flit
+        } else {
+            Mode::NonFlit
+        },
+        bytes: bytes.to_vec(),
+    })
+}
+
+fn interface_name(
+    interfaces: &[InterfaceDescriptionBlock<'_>],
+    id: u32,
+    number: u64,
+) -> Result<String, String> {
+    let interface = usize::try_from(id)
+        .ok()
+        .and_then(|id| interfaces.get(id))
+        .ok_or_else(|| format!("packet {number} names interface {id}, which is not there"))?;
+    if interface.linktype != DataLink::USER0 {
+        return Err(format!("interface {id} is not of link type USER0"));
+    }
+    interface
+        .options
+        .iter()
+        .find_map(|option| match option {
+            InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
+            _ => None,
+        })
+        .ok_or_else(|| format!("interface {id} has no name"))
+}
+
+fn explain(error: PcapError, path: PathBuf, number: u64) -> ReadError {
+    match error {
+        PcapError::IncompleteBuffer => ReadError::Truncated { path, number },
+        PcapError::IoError(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            ReadError::Truncated { path, number }
+        }
+        PcapError::IoError(source) => ReadError::File { path, source },
+        other => ReadError::Format {
+            path,
+            reason: other.to_string(),
+        },
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One recorded TLP.
+
+use std::fmt;
+use tlp::{DecodeError, Mode, Tlp, text::Analyzer};
+
+/// DWs of payload that the text form shows.
+const PAYLOAD_SHOWN: usize = 8;
+
+/// A TLP as the tap recorded it.
+///
+/// `Display` is its entry in the text trace: a header line and the analyzer's lines, without a
+/// newline at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Position in the trace, from 1.
+    pub number: u64,
+    /// Name of the sender.
+    pub from: String,
+    /// Who received it.
+    pub to: Destination,
+    /// Mode of the link.
+    pub mode: Mode,
+    /// The TLP as on the wire.
+    pub bytes: Vec<u8>,
+}
+
+/// Where a TLP went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To an endpoint or the host.
+    To {
+        /// Its name.
+        name: String,
+        /// The BAR that was hit; none for the host and for completions.
+        bar: Option<u8>,
+    },
+    /// Nobody decodes the address: Unsupported Request.
+    Nobody,
+}
+
+impl Record {
+    /// The TLP, decoded from the recorded bytes.
+    pub fn tlp(&self) -> Result<Tlp<'_>, DecodeError> {
+        Tlp::decode(&self.bytes, self.mode)
+    }
+
+    /// The analyzer's lines alone, without payload.
+    #[must_use]
+    pub const fn analyzer(&self) -> Analyzer<'_> {
+        Analyzer::new(self.bytes.as_slice(), self.mode)
+    }
+
+    /// True if no one took the request.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.to == Destination::Nobody
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# {}: {} -> {}", self.number, self.from, self.to)?;
+        write!(f, "{}", self.analyzer().with_payload(PAYLOAD_SHOWN))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::To {
+                name,
+                bar: Some(bar),
+            } => write!(f, "{name} BAR{bar}"),
+            Self::To { name, bar: None } => f.write_str(name),
+            Self::Nobody => f.write_str("nobody: unsupported request"),
+        }
+    }
+}
