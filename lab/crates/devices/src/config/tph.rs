@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The TPH requester capability (extended capability 0x17).
+
+use super::ConfigBuilder;
+
+/// Offset of the control register within the capability.
+pub(super) const CONTROL: usize = 8;
+/// Offset of the ST table within the capability.
+pub(super) const TABLE: usize = 12;
+
+/// ST Mode Select.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StMode {
+    /// No ST: hints carry PH, the steering tag is 0.
+    NoSt,
+    /// Interrupt vector mode, which the lab's functions do not support.
+    InterruptVector,
+    /// Device specific: the device chooses, with or without the ST table.
+    DeviceSpecific,
+    /// A reserved code, 3..=7.
+    Reserved(u8),
+}
+
+/// TPH Requester Enable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequesterEnable {
+    /// 00: no hints.
+    Off,
+    /// 01: hints with 8-bit tags.
+    Tph,
+    /// 10: reserved.
+    Reserved,
+    /// 11: hints with 8- and 16-bit tags.
+    TphAndExtended,
+}
+
+/// What a function's TPH requester capability announces: No-ST mode and device-specific mode, ST
+/// table in the capability.
+#[derive(Clone, Copy, Debug)]
+pub struct TphCapability {
+    /// Extended TPH Requester Supported: 16-bit tags.
+    pub extended: bool,
+    /// Entries of the ST table, 1..=64.
+    pub entries: usize,
+}
+
+impl TphCapability {
+    pub(super) fn place(self, builder: &mut ConfigBuilder) -> usize {
+        assert!(
+            (1..=64).contains(&self.entries),
+            "an ST table in the capability has 1 to 64 entries"
+        );
+        let at = builder.extended_capability(0x17, 1, TABLE + 2 * self.entries);
+        let (no_st, device_specific, in_capability) = (1, 1 << 2, 0b01 << 9);
+        let size = u32::try_from(self.entries - 1).expect("below 64") << 16;
+        let extended = u32::from(self.extended) << 8;
+        builder.set32(
+            at + 4,
+            no_st | device_specific | extended | in_capability | size,
+        );
+        // Without Extended the upper enable bit and the upper halves of the entries are hardwired.
+        builder.allow16(at + CONTROL, if self.extended { 0x0307 } else { 0x0107 });
+        for entry in 0..self.entries {
+            builder.allow16(
+                at + TABLE + 2 * entry,
+                if self.extended { 0xffff } else { 0x00ff },
+            );
+        }
+        at
+    }
+}
+
+/// Reads a function's TPH requester capability.
+#[derive(Clone, Copy, Debug)]
+pub struct TphRequester<'a> {
+    capability: &'a [u8],
+}
+
+impl<'a> TphRequester<'a> {
+    /// `capability` begins with the capability's header and ends with the ST table.
+    pub(super) const fn new(capability: &'a [u8]) -> Self {
+        Self { capability }
+    }
+
+    /// ST Mode Select.
+    #[must_use]
+    pub fn mode(self) -> StMode {
+        match self.capability[CONTROL] & 0b111 {
+            0 => StMode::NoSt,
+            1 => StMode::InterruptVector,
+            2 => StMode::DeviceSpecific,
+            code => StMode::Reserved(code),
+        }
+    }
+
+    /// TPH Requester Enable.
+    #[must_use]
+    pub fn enable(self) -> RequesterEnable {
+        match self.capability[CONTROL + 1] & 0b11 {
+            0 => RequesterEnable::Off,
+            1 => RequesterEnable::Tph,
+            2 => RequesterEnable::Reserved,
+            _ => RequesterEnable::TphAndExtended,
+        }
+    }
+
+    /// Entry `number` of the ST table, if the table has it.
+    #[must_use]
+    pub fn entry(self, number: usize) -> Option<u16> {
+        let (entries, _) = self.capability[TABLE..].as_chunks::<2>();
+        entries.get(number).copied().map(u16::from_le_bytes)
+    }
+}

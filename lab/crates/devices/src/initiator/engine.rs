@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The copy engine: a worker thread, because DMA must not be done in a region callback.
+
+use super::registers::{Copy, Fault, Registers};
+use crate::interrupt::Interrupt;
+use fabric::{DmaError, Requester};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, mpsc},
+    thread::{self, JoinHandle},
+};
+use tlp::Hint;
+
+/// A copy on its way.
+pub struct Job {
+    pub copy: Copy,
+    pub hint: Option<Hint>,
+    pub requester: Requester,
+    /// [`Shared::resets`] when the copy began.
+    pub epoch: u64,
+}
+
+/// What the engine and the client's accesses share.
+#[derive(Debug)]
+pub struct Shared {
+    pub registers: Registers,
+    /// Counts resets: a copy that began before the last one leaves the registers alone.
+    pub resets: u64,
+}
+
+/// The engine; it ends, after the copy that it is doing, when this value is dropped.
+pub struct Engine {
+    jobs: Option<mpsc::Sender<Job>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    pub fn start(
+        name: &str,
+        shared: Arc<Mutex<Shared>>,
+        interrupt: Arc<Interrupt>,
+    ) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let worker = thread::Builder::new()
+            .name(format!("{name} engine"))
+            .spawn(move || {
+                for job in queue {
+                    let fault = run(&job, &shared);
+                    let mut shared = lock(&shared);
+                    let raise = shared.resets == job.epoch && shared.registers.end(fault);
+                    drop(shared);
+                    if raise {
+                        interrupt.raise();
+                    }
+                }
+            })?;
+        Ok(Self {
+            jobs: Some(jobs),
+            worker: Some(worker),
+        })
+    }
+
+    /// Hands over a copy.
+    pub fn submit(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // It fails only if the worker panicked, which its log tells.
+            if jobs.send(job).is_err() {
+                log::error!("the copy engine is gone");
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(worker) = self.worker.take()
+            && worker.join().is_err()
+        {
+            log::error!("the copy engine panicked");
+        }
+    }
+}
+
+/// # Panics
+/// If another thread panicked while it held the lock.
+pub fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().expect("a user of the registers panicked")
+}
+
+/// Reads the whole source before it writes, so that a source that cannot be read leaves the
+/// destination as it was.
+fn run(job: &Job, shared: &Mutex<Shared>) -> Fault {
+    let mut data = vec![0; job.copy.len as usize];
+    match read_all(job, &mut data).and_then(|()| write_all(job, &data, shared)) {
+        Ok(()) => Fault::None,
+        Err(error) => {
+            log::debug!("copy of {:#x} bytes: {error}", job.copy.len);
+            fault(&error)
+        }
+    }
+}
+
+fn read_all(job: &Job, data: &mut [u8]) -> Result<(), DmaError> {
+    let mut done = 0;
+    while done < data.len() {
+        done += job
+            .requester
+            .read(job.copy.source + done as u64, &mut data[done..])?;
+    }
+    Ok(())
+}
+
+fn write_all(job: &Job, data: &[u8], shared: &Mutex<Shared>) -> Result<(), DmaError> {
+    let mut done = 0;
+    while done < data.len() {
+        let addr = job.copy.destination + done as u64;
+        done += job.requester.write(addr, &data[done..], job.hint)?;
+        let mut shared = lock(shared);
+        if shared.resets == job.epoch {
+            shared.registers.count_write();
+        }
+    }
+    Ok(())
+}
+
+fn fault(error: &DmaError) -> Fault {
+    match error {
+        // After a reset nobody asks.
+        DmaError::BusMasterOff | DmaError::Reset => Fault::BusMasterOff,
+        DmaError::Completion { .. } => Fault::SourceRead,
+        DmaError::Field(_) => Fault::BadRequest,
+        DmaError::Encode(_) | DmaError::Decode(_) | DmaError::Codec | DmaError::Trace(_) => {
+            log::error!("{error}");
+            Fault::Internal
+        }
+    }
+}

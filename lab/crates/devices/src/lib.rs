@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! PCIe endpoints with TPH, served to a stock QEMU over vfio-user.
+//!
+//! Two kinds of endpoint share one [`fabric::Fabric`]: the [`accelerator`] (a completer whose
+//! memory acts on the arriving steering tag) and the [`initiator`] (a requester that emits memory
+//! writes with hints). Each is one PCI function with a full [`config`] space and one unix socket.
+//!
+//! # How to run them
+//!
+//! ```no_run
+//! use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Kind, Topology};
+//! use std::path::Path;
+//! use tlp::{Bdf, Mode};
+//!
+//! let running = devices::serve(&Topology {
+//!     mode: Mode::Flit,
+//!     trace_dir: Some("out/demo".into()), // must exist; gets trace.txt and trace.pcapng
+//!     endpoints: vec![
+//!         Endpoint {
+//!             name: "initiator".into(),
+//!             socket: "run/initiator.sock".into(),
+//!             bdf: Bdf::new(0, 0x10, 0),
+//!             kind: Kind::Initiator(InitiatorConfig::default()),
+//!         },
+//!         Endpoint {
+//!             name: "accelerator".into(),
+//!             socket: "run/accelerator.sock".into(),
+//!             bdf: Bdf::new(0, 0x11, 0),
+//!             kind: Kind::Accelerator(AcceleratorConfig::default()),
+//!         },
+//!     ],
+//! })?;
+//! println!("ready"); // every socket listens: QEMU may be started
+//! running.wait()?; // returns when the clients have gone
+//!
+//! for record in fabric::trace::Reader::open(Path::new("out/demo/trace.pcapng"))? {
+//!     println!("{}", record?); // header line and analyzer lines, decoded from the bytes
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! QEMU must be given guest memory with `share=on`: with `share=off` it passes the same file
+//! descriptors and DMA would silently go to a copy.
+
+pub mod accelerator;
+pub mod config;
+mod function;
+pub mod ids;
+pub mod initiator;
+mod interrupt;
+mod memory;
+mod registers;
+mod topology;
+
+pub use accelerator::{AcceleratorConfig, CompleterType};
+pub use initiator::InitiatorConfig;
+pub use topology::{Endpoint, Error, Kind, Running, Topology, serve};

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A set of endpoints, and serving it.
+
+use crate::{
+    AcceleratorConfig, InitiatorConfig, accelerator::Accelerator, function::Function,
+    initiator::Initiator, interrupt::Interrupt,
+};
+use fabric::{
+    AttachError, Completer, Fabric,
+    trace::{Tap, TapError},
+};
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+};
+use thiserror::Error;
+use tlp::{Bdf, Mode};
+use vfio_user::Server;
+
+/// Endpoints on one fabric.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// Mode of every link.
+    pub mode: Mode,
+    /// Existing directory for the traces; without one nothing is recorded.
+    pub trace_dir: Option<PathBuf>,
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// What traces and messages call it; unique, and not "host".
+    pub name: String,
+    /// Unix socket that QEMU's `vfio-user-pci` connects to; must not exist.
+    pub socket: PathBuf,
+    /// Bus, device and function under which the guest will see it: QEMU does not tell.
+    pub bdf: Bdf,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// Kinds of endpoint.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A requester, see [`crate::initiator`].
+    Initiator(InitiatorConfig),
+    /// A completer, see [`crate::accelerator`].
+    Accelerator(AcceleratorConfig),
+}
+
+/// Why endpoints cannot be served.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The traces cannot be written.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The endpoint cannot be attached to the fabric.
+    #[error("endpoint {name}: {source}")]
+    Attach {
+        /// The endpoint.
+        name: String,
+        /// Why.
+        source: AttachError,
+    },
+    /// The accelerator's memory is not a power of two of 4 KiB at least.
+    #[error("endpoint {name}: memory of {size:#x} bytes, it must be a power of two from 0x1000 on")]
+    MemorySize {
+        /// The endpoint.
+        name: String,
+        /// Bytes asked for.
+        size: u64,
+    },
+    /// Memory or a thread is not to be had.
+    #[error("endpoint {name}: {source}")]
+    Resources {
+        /// The endpoint.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something is at the socket's path.
+    #[error("endpoint {name}: {socket} exists; if no other process serves it, remove it")]
+    SocketExists {
+        /// The endpoint.
+        name: String,
+        /// The path.
+        socket: PathBuf,
+    },
+    /// The socket failed.
+    #[error("endpoint {name}: socket {socket}: {source}")]
+    Socket {
+        /// The endpoint.
+        name: String,
+        /// The path.
+        socket: PathBuf,
+        /// Why.
+        source: vfio_user::Error,
+    },
+    /// The endpoint's thread panicked.
+    #[error("endpoint {0} panicked")]
+    Panicked(String),
+}
+
+/// Endpoints that are being served.
+pub struct Running {
+    endpoints: Vec<Served>,
+    /// Gets the number of each endpoint whose client has gone.
+    ended: mpsc::Receiver<usize>,
+}
+
+struct Served {
+    name: String,
+    socket: PathBuf,
+    thread: thread::JoinHandle<Result<(), vfio_user::Error>>,
+}
+
+/// Makes the endpoints of `topology` and serves each by a thread of its own.
+///
+/// When it returns, every socket listens.
+pub fn serve(topology: &Topology) -> Result<Running, Error> {
+    let tap = match &topology.trace_dir {
+        Some(dir) => Tap::create(dir)?,
+        None => Tap::discard(),
+    };
+    let fabric = Fabric::new(topology.mode, tap);
+    let prepared = topology
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            let function = make(endpoint, topology.mode, &fabric)?;
+            let server = listen(endpoint, &function)?;
+            Ok((endpoint, function, server))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+
+    let (end, ended) = mpsc::channel();
+    let mut endpoints = vec![];
+    for (number, (endpoint, mut function, server)) in prepared.into_iter().enumerate() {
+        let end = end.clone();
+        let thread = thread::Builder::new()
+            .name(endpoint.name.clone())
+            .spawn(move || {
+                let _end = OnDrop(end, number);
+                let result = server.run(&mut function);
+                function.disconnect();
+                result
+            })
+            .map_err(|source| Error::Resources {
+                name: endpoint.name.clone(),
+                source,
+            })?;
+        let (name, socket) = (endpoint.name.clone(), endpoint.socket.clone());
+        endpoints.push(Served {
+            name,
+            socket,
+            thread,
+        });
+    }
+    Ok(Running { endpoints, ended })
+}
+
+impl Running {
+    /// Waits until every client has gone.
+    ///
+    /// All endpoints serve one VM: once the first client has gone, those that have none are not
+    /// waited for.
+    pub fn wait(self) -> Result<(), Error> {
+        // It fails only if there is no endpoint.
+        if self.ended.recv().is_ok() {
+            self.dismiss();
+        }
+        let mut result = Ok(());
+        for endpoint in self.endpoints {
+            let ended = match endpoint.thread.join() {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(source)) => {
+                    let (name, socket) = (endpoint.name, endpoint.socket);
+                    Err(Error::Socket {
+                        name,
+                        socket,
+                        source,
+                    })
+                }
+                Err(_) => Err(Error::Panicked(endpoint.name)),
+            };
+            result = result.and(ended);
+        }
+        result
+    }
+
+    /// Ends the endpoints that still wait for a client; those that have one go on.
+    ///
+    /// A server accepts one client: this one, which hangs up at once, or none after its own.
+    pub fn dismiss(&self) {
+        for endpoint in &self.endpoints {
+            if let Err(error) = UnixStream::connect(&endpoint.socket) {
+                log::debug!("{}: has ended: {error}", endpoint.name);
+            }
+        }
+    }
+}
+
+/// Reports the end of an endpoint's thread, also if it panics.
+struct OnDrop(mpsc::Sender<usize>, usize);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        // Nobody waits if the receiver is gone.
+        let _ = self.0.send(self.1);
+    }
+}
+
+fn make(endpoint: &Endpoint, mode: Mode, fabric: &Fabric) -> Result<Function, Error> {
+    let name = &endpoint.name;
+    let resources = |source| Error::Resources {
+        name: name.clone(),
+        source,
+    };
+    let attach = |completer: Option<Arc<dyn Completer>>| {
+        fabric
+            .attach(name, endpoint.bdf, completer)
+            .map_err(|source| Error::Attach {
+                name: name.clone(),
+                source,
+            })
+    };
+    let interrupt = Arc::new(Interrupt::default());
+    let serial = serial_number(endpoint.bdf);
+    Ok(match endpoint.kind {
+        Kind::Initiator(config) => {
+            let port = attach(None)?;
+            let model = Initiator::new(name, endpoint.bdf, interrupt.clone()).map_err(resources)?;
+            let space = config.config_space(mode, serial);
+            Function::new(name, space, port, interrupt, Box::new(model))
+        }
+        Kind::Accelerator(config) => {
+            if !config.memory.is_power_of_two() || config.memory < 0x1000 {
+                return Err(Error::MemorySize {
+                    name: name.clone(),
+                    size: config.memory,
+                });
+            }
+            let model = Arc::new(Accelerator::new(config).map_err(resources)?);
+            let port = attach(Some(model.clone()))?;
+            let space = config.config_space(mode, serial);
+            Function::new(name, space, port, interrupt, Box::new(model))
+        }
+    })
+}
+
+fn listen(endpoint: &Endpoint, function: &Function) -> Result<Server, Error> {
+    let (name, socket) = (endpoint.name.clone(), endpoint.socket.clone());
+    Server::new(&socket, true, Function::irqs(), function.regions()).map_err(
+        |source| match source {
+            vfio_user::Error::SocketPathExists => Error::SocketExists { name, socket },
+            source => Error::Socket {
+                name,
+                socket,
+                source,
+            },
+        },
+    )
+}
+
+/// An EUI-64 from the locally administered range, the same in every run.
+fn serial_number(bdf: Bdf) -> u64 {
+    0x0254_50ff_fe00_0000 | u64::from(bdf.0)
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a vfio-user client sees of an endpoint, and how serving begins and ends.
+
+mod common;
+
+use common::{CONFIG, Lab, topology};
+use devices::{CompleterType, Endpoint, Error, Kind};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+};
+use tlp::Mode;
+use vfio_bindings::bindings::vfio::{
+    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE,
+    VFIO_PCI_MSIX_IRQ_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
+};
+use vfio_user::Client;
+
+#[test]
+fn regions_and_interrupts() {
+    let mut lab = Lab::ready();
+    for (device, sizes) in [
+        (&mut lab.initiator, [0x2000, 0, 0]),
+        (&mut lab.accelerator, [0x2000, 0, 0x10_0000]),
+    ] {
+        for (bar, size) in (0..).zip(sizes) {
+            assert_eq!(device.client.region(bar).unwrap().size, size);
+        }
+        assert_eq!(device.client.region(CONFIG).unwrap().size, 4096);
+        assert!(device.client.region(8).is_some() && device.client.region(9).is_none());
+        for index in 0..5 {
+            let count = u32::from(index == VFIO_PCI_MSIX_IRQ_INDEX);
+            assert_eq!(device.client.get_irq_info(index).unwrap().count, count);
+        }
+    }
+    assert!(
+        lab.initiator
+            .client
+            .region(0)
+            .unwrap()
+            .file_offset
+            .is_none()
+    );
+    let payload = lab.accelerator.client.region(2).unwrap();
+    assert_ne!(payload.flags & VFIO_REGION_INFO_FLAG_MMAP, 0);
+    assert_eq!(payload.sparse_areas.len(), 1);
+    assert_eq!(
+        (payload.sparse_areas[0].offset, payload.sparse_areas[0].size),
+        (0, 0x10_0000)
+    );
+}
+
+#[test]
+fn payload_by_message_and_by_mapping_is_the_same() {
+    let mut lab = Lab::ready();
+    lab.accelerator
+        .client
+        .region_write(2, 0x123, b"message")
+        .unwrap();
+    assert_eq!(&lab.payload_at::<7>(0x123), b"message");
+    let mut data = [0; 7];
+    lab.accelerator
+        .client
+        .region_read(2, 0x123, &mut data)
+        .unwrap();
+    assert_eq!(&data, b"message");
+}
+
+#[test]
+fn accesses_out_of_range_read_as_ones() {
+    let mut lab = Lab::ready();
+    for (region, offset) in [
+        (0, 0x2000),
+        (0, 0x1ffc),
+        (0, u64::MAX),
+        (1, 0),
+        (8, 0),
+        (CONFIG, 4096),
+        (CONFIG, u64::MAX),
+    ] {
+        let mut data = [0; 8];
+        lab.initiator
+            .client
+            .region_write(region, offset, &data)
+            .unwrap();
+        lab.initiator
+            .client
+            .region_read(region, offset, &mut data)
+            .unwrap();
+        assert_eq!(data, [0xff; 8], "region {region} at {offset:#x}");
+    }
+    // Any width, any alignment.
+    for (offset, expected) in [
+        (0u64, &b"IHPT\x01\0\0\0"[..]),
+        (1, b"HP"),
+        (2, b"PT\x01\0\0"),
+    ] {
+        let mut data = vec![0; expected.len()];
+        lab.initiator
+            .client
+            .region_read(0, offset, &mut data)
+            .unwrap();
+        assert_eq!(data, expected);
+    }
+}
+
+/// The server answers every error, and a posted write must not be answered.
+#[test]
+fn posted_writes_are_not_answered() {
+    let lab = Lab::new(Mode::Flit, CompleterType::None);
+    drop(lab.initiator.client);
+    let dir = tempfile::tempdir().unwrap();
+    let topology = topology(dir.path(), Mode::Flit, CompleterType::None);
+    let running = devices::serve(&topology).unwrap();
+    let mut socket = UnixStream::connect(&topology.endpoints[0].socket).unwrap();
+    let message = |id: u16, command: u16, flags: u32, region: u32, offset: u64, data: &[u8]| {
+        let header = [id.to_ne_bytes(), command.to_ne_bytes()].concat();
+        let size = 32 + u32::try_from(data.len()).unwrap();
+        let words = [size, flags, 0].map(u32::to_ne_bytes).concat();
+        let access = [region, 4].map(u32::to_ne_bytes).concat();
+        [&header[..], &words, &offset.to_ne_bytes(), &access, data].concat()
+    };
+    let (read, write, no_reply) = (9, 10, 1 << 4);
+    for (id, region, offset) in [(1, 0, 0x20), (2, 0, 0x9999), (3, 1, 0), (4, CONFIG, 0x9999)] {
+        socket
+            .write_all(&message(id, write, no_reply, region, offset, &[7, 0, 0, 0]))
+            .unwrap();
+    }
+    socket
+        .write_all(&message(5, read, 0, 0, 0x20, &[]))
+        .unwrap();
+    let mut reply = [0; 36];
+    socket.read_exact(&mut reply).unwrap();
+    assert_eq!(
+        reply[..2],
+        5u16.to_ne_bytes(),
+        "the first answer is the read's"
+    );
+    assert_eq!(reply[32..], [7, 0, 0, 0]);
+    drop(socket);
+    running.wait().unwrap();
+}
+
+#[test]
+fn set_irqs_is_checked() {
+    let mut lab = Lab::ready();
+    let eventfds = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
+    let client = &mut lab.initiator.client;
+    // None of these may end the server or lose the eventfd that is connected.
+    client
+        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, eventfds, 1, 1, &[])
+        .unwrap();
+    client
+        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, eventfds, u32::MAX, 1, &[])
+        .unwrap();
+    client.set_irqs(0, eventfds, 0, 1, &[]).unwrap();
+    client
+        .set_irqs(
+            0,
+            VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE,
+            0,
+            0,
+            &[],
+        )
+        .unwrap();
+    lab.no_interrupt();
+    let client = &mut lab.initiator.client;
+    let raise = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
+    client
+        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, raise, 0, 1, &[])
+        .unwrap();
+    lab.wait_for_interrupt();
+    let client = &mut lab.initiator.client;
+    client
+        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, raise, 0, 0, &[])
+        .unwrap();
+    client
+        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, raise, 0, 1, &[])
+        .unwrap();
+    lab.no_interrupt();
+}
+
+#[test]
+fn unmapped_memory_is_gone() {
+    let mut lab = Lab::ready();
+    assert_eq!(lab.copy(&[1; 4], 0, 0), 2);
+    lab.initiator
+        .client
+        .dma_unmap(common::RAM, common::RAM_SIZE)
+        .unwrap();
+    assert_eq!(lab.copy(&[1; 4], 0, 0), 0x202);
+}
+
+#[test]
+fn serving_ends_when_the_client_goes() {
+    let lab = Lab::ready();
+    let sockets = [
+        lab.dir.path().join("initiator"),
+        lab.dir.path().join("accelerator"),
+    ];
+    assert!(sockets.iter().all(|socket| socket.exists()));
+    drop(lab.initiator);
+    drop(lab.accelerator);
+    lab.running.wait().unwrap();
+    assert!(!sockets.iter().any(|socket| socket.exists()));
+}
+
+#[test]
+fn endpoints_that_never_had_a_client_are_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let topology = topology(dir.path(), Mode::Flit, CompleterType::Tph);
+    let running = devices::serve(&topology).unwrap();
+    drop(Client::new(&topology.endpoints[1].socket).unwrap());
+    running.wait().unwrap();
+
+    let running = devices::serve(&topology).unwrap();
+    running.dismiss();
+    running.wait().unwrap();
+}
+
+#[test]
+fn a_write_after_the_completer_has_gone_is_unsupported() {
+    let Lab {
+        dir,
+        running,
+        mut initiator,
+        accelerator,
+        ..
+    } = Lab::ready();
+    drop(accelerator);
+    // Its thread silences it after it has seen the end of the connection.
+    while dir.path().join("accelerator").exists() {
+        std::thread::yield_now();
+    }
+    initiator.bar_write(0x10, &common::PAYLOAD.to_le_bytes());
+    initiator.bar_write(0x18, &common::RAM.to_le_bytes());
+    initiator.set_register(0x20, 4);
+    initiator.set_register(0x28, 1);
+    while initiator.register(0x2c) & 1 != 0 {
+        std::thread::yield_now();
+    }
+    let path = dir.path().join(fabric::trace::BINARY_FILE);
+    let last = fabric::trace::Reader::open(&path)
+        .unwrap()
+        .last()
+        .unwrap()
+        .unwrap();
+    assert!(last.is_unsupported());
+    drop(initiator);
+    running.wait().unwrap();
+}
+
+#[test]
+fn what_cannot_be_served_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = topology(dir.path(), Mode::Flit, CompleterType::Tph);
+    let refused = |change: &dyn Fn(&mut devices::Topology)| {
+        let mut topology = good.clone();
+        change(&mut topology);
+        let error = devices::serve(&topology).err().expect("it must be refused");
+        let left: Vec<_> = ["initiator", "accelerator"]
+            .into_iter()
+            .filter(|name| dir.path().join(name).exists())
+            .collect();
+        (error, left.len())
+    };
+    let (error, left) = refused(&|topology| topology.trace_dir = Some("/no/such".into()));
+    assert!(matches!(error, Error::Tap(_)) && left == 0, "{error}");
+
+    let (error, left) = refused(&|topology| topology.endpoints[1].name = "initiator".into());
+    assert!(
+        matches!(&error, Error::Attach { name, .. } if name == "initiator"),
+        "{error}"
+    );
+    assert_eq!(left, 0);
+
+    for size in [0, 0x800, 0x1800] {
+        let (error, left) = refused(&|topology: &mut devices::Topology| {
+            let endpoint: &mut Endpoint = &mut topology.endpoints[1];
+            let Kind::Accelerator(config) = &mut endpoint.kind else {
+                panic!("accelerator")
+            };
+            config.memory = size;
+        });
+        assert!(
+            matches!(error, Error::MemorySize { size: s, .. } if s == size),
+            "{error}"
+        );
+        assert_eq!(left, 0);
+    }
+
+    let (error, left) = refused(&|topology| topology.endpoints[1].socket = "/no/such".into());
+    assert!(matches!(error, Error::Socket { .. }), "{error}");
+    assert_eq!(left, 0);
+
+    fs::write(dir.path().join("accelerator"), "").unwrap();
+    let (error, left) = refused(&|_| ());
+    assert!(matches!(error, Error::SocketExists { .. }), "{error}");
+    assert_eq!(left, 1, "what was there before is left alone");
+}
