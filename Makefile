@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+# The front door of rust-tph. `make help` lists what there is.
+
+help: ## show this
+	@echo 'Commands:'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 22
+	@echo 'Variables:'
+	@sed -n 's/^#   \([A-Z]*=[^ ]*\) */  \1	/p' $(MAKEFILE_LIST) | expand -t 22
+
+#   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read)
+#   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
+#   JOBS=n     parallel jobs (default: one for each CPU)
+#   CACHE=dir  where all that is fetched and built is kept (default: rust-tph in your cache directory)
+#   KVM=0|1    0: never use KVM; 1: use it (default: if a short boot proves that it works)
+#   V=1        show the output of what is being run
+#   ARGS=...   further arguments of `lab demo`, `lab check` or `lab shell`
+
+demo: ## publish a steering tag, see it on the wire (sets up what is missing)
+	@scripts/lab demo $(ARGS)
+
+check: ## run every test; one total
+	@scripts/lab check $(ARGS)
+
+check-fast: ## host tests and the guest's smoke test
+	@scripts/lab check --fast $(ARGS)
+
+shell: ## a shell in the guest with the lab's devices present
+	@scripts/lab shell $(ARGS)
+
+clean: ## remove out/ and what was built; keep the toolbox and all that was fetched
+	@scripts/clean
+
+distclean: ## remove out/ and the whole cache
+	@scripts/clean all
+
+.PHONY: help demo check check-fast shell clean distclean
+.NOTPARALLEL:

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2016
+# Tests of scripts/kernel.sh: a build runs when an input has changed, and only then.
+
+# A kernel that "builds": make notes its targets, and its configuration is what the fragment asks for.
+fake_kernel() {
+	fake_debian 7.3-1
+	mkdir -p repo/drivers/new
+	echo 'int new;' >repo/drivers/new/new.c
+	echo 'CONFIG_RUST=y' >repo/scripts/kernel.config
+	fake make <<-'EOF2'
+		for argument; do
+			case $argument in
+			O=*) build=${argument#O=} ;;
+			KCONFIG_ALLCONFIG=*) fragment=${argument#*=} ;;
+			esac
+		done
+		case $* in
+		*allnoconfig*) echo configure >>"$T/made"; grep -vxF "$(cat "$T/drops" 2>/dev/null)" "$fragment" >"$build/.config" || true ;;
+		*rustavailable*) [[ ! -e $T/no-rust ]] || { echo '*** Rust compiler is too old'; exit 1; } ;;
+		*bzImage*)
+			echo build >>"$T/made"
+			echo '  CC      a.o'
+			[[ ! -e $T/broken ]] || { echo 'a.rs:1:2: error: expected item'; echo 'make: *** [x] Error 2'; exit 2; }
+			touch "$build/vmlinux"
+			;;
+		esac
+	EOF2
+}
+
+build() { env TPH_TOOLBOX="${TOOLBOX:-test}" "$@" repo/scripts/kernel build; }
+steps_made() {
+	paste -sd' ' made 2>/dev/null
+	: >made
+}
+
+test_a_kernel_is_built_once() {
+	fake_kernel
+	same "$(build)" "$T/cache/kernel/7.3-1/build-test"
+	same "$(steps_made)" 'configure build'
+	touch repo/drivers/new/new.c
+	build
+	same "$(steps_made)" ''
+}
+
+test_each_input_of_the_build_builds_it_again() {
+	fake_kernel
+	build
+	: >made
+	echo 'int edited;' >repo/drivers/new/new.c
+	build
+	same "$(steps_made)" build
+	touch repo/drivers/new/added.c
+	build
+	same "$(steps_made)" build
+	rm repo/drivers/new/added.c
+	build
+	same "$(steps_made)" build
+	mkdir repo/patches
+	make_patch repo/patches/0001.patch 's/one/ONE/'
+	build
+	same "$(steps_made)" build
+	echo 'CONFIG_PCI=y' >>repo/scripts/kernel.config
+	build
+	same "$(steps_made)" 'configure build'
+	echo 'config NEW' >repo/drivers/new/Kconfig
+	build
+	same "$(steps_made)" 'configure build'
+	TOOLBOX=other build
+	same "$(steps_made)" 'configure build'
+	build
+	same "$(steps_made)" ''
+}
+
+test_an_edit_of_KSRC_builds_it_again() {
+	fake_kernel
+	fake_tree mine 7.3
+	build KSRC="$T/mine"
+	: >made
+	build KSRC="$T/mine"
+	same "$(steps_made)" ''
+	echo edited >mine/drivers/base/core.c
+	build KSRC="$T/mine"
+	same "$(steps_made)" build
+}
+
+test_a_failed_build_names_the_error_and_is_gone_on_with() {
+	fake_kernel
+	touch broken
+	fails 'building the kernel failed \(exit code 2\): correct the source that the first error names' build
+	grep -q '^a.rs:1:2: error: expected item' output
+	: >made
+	fails 'building the kernel failed' build
+	same "$(steps_made)" build
+	rm broken
+	build
+	same "$(steps_made)" build
+}
+
+test_a_build_that_is_killed_is_gone_on_with() {
+	fake_kernel
+	mv bin/make make.real
+	fake make <<<'[[ $* != *bzImage* ]] || kill -KILL $PPID $$; exec "$T/make.real" "$@"'
+	! build >output 2>&1 || fail 'a killed build is no success'
+	mv make.real bin/make
+	: >made
+	build
+	same "$(steps_made)" build
+}
+
+test_a_symbol_that_the_configuration_drops_is_an_error() {
+	fake_kernel
+	printf 'CONFIG_VFIO=m\n# CONFIG_SWAP is not set\n' >>repo/scripts/kernel.config
+	echo CONFIG_VFIO=m >drops
+	fails 'has not got CONFIG_VFIO=m of scripts/kernel.config' build
+	fails 'has not got CONFIG_VFIO=m of scripts/kernel.config' build # it does not pass the second time
+	same "$(grep -c build made)" 0
+	rm drops
+	build
+}
+
+test_a_symbol_that_the_configuration_adds_is_an_error() {
+	needs rsync
+	printf '# CONFIG_SWAP is not set\nCONFIG_A="x y"\n' >fragment
+	printf 'CONFIG_SWAP=y\nCONFIG_A="x y"\n' >config
+	in_kernel() { bash -euo pipefail -c '. repo/scripts/lib.sh; . repo/scripts/kernel.sh; check_config fragment config'; }
+	fails 'has not got CONFIG_SWAP=n of' in_kernel
+	printf 'CONFIG_A="x y"\n' >config
+	in_kernel
+}
+
+test_a_toolchain_without_Rust_is_an_error() {
+	fake_kernel
+	touch no-rust
+	fails 'configuring the kernel failed' build
+	grep -q 'Rust compiler is too old' output
+}
+
+test_a_full_disk_is_noticed_before_the_build() {
+	fake_kernel
+	stage
+	fake df <<<'echo Avail; echo 10'
+	fails 'the build of the kernel needs [0-9]+ MB' build
+	same "$(grep -c build made)" 0
+}
+
+test_unknown_commands_are_refused() {
+	fails "unknown command 'x'" env TPH_TOOLBOX=test repo/scripts/kernel x
+	fails "unknown command 'x'" repo/scripts/lab x
+	fails "unknown command 'x'" repo/scripts/toolbox x
+	fails 'run what' repo/scripts/toolbox run
+}
+
+test_an_edit_that_failed_and_was_undone_is_built_again() {
+	fake_kernel
+	build
+	echo broken >repo/drivers/new/new.c
+	touch broken
+	fails 'building the kernel failed' build
+	rm broken
+	echo 'int new;' >repo/drivers/new/new.c
+	: >made
+	build # the objects may be those of the failed build
+	same "$(steps_made)" build
+	echo 'CONFIG_VFIO=m' >>repo/scripts/kernel.config
+	echo CONFIG_VFIO=m >drops
+	fails 'has not got CONFIG_VFIO=m' build
+	echo 'CONFIG_RUST=y' >repo/scripts/kernel.config
+	: >made
+	build
+	same "$(steps_made)" 'configure build'
+}

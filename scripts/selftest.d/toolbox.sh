@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2016
+# Tests of scripts/toolbox: what the host lacks, and builds that fail or are cut short.
+
+# A host with all that is needed: namespaces that cost nothing, and an mmdebstrap that makes a tiny root.
+fake_host() {
+	local user=$1
+	fake id <<<"[[ \$1 == -un ]] && echo somebody || echo $user"
+	fake unshare <<-'EOF2'
+		if [[ $1 == --help ]]; then echo "--map-auto"; exit; fi
+		while [[ $1 == --* ]]; do
+			[[ $1 == --propagation ]] && shift
+			shift
+		done
+		exec "$@"
+	EOF2
+	fake newuidmap <<<''
+	fake grep <<<'[[ $* == *sub?id* ]] && exit 0; exec /usr/bin/grep "$@"' # /etc/subuid has a range for everybody
+	fake mmdebstrap <<-'EOF2'
+		[[ $1 != --version ]] || { echo "mmdebstrap 1.3.5"; exit; }
+		echo called >>"$T/calls"
+		root=${!#}
+		mkdir -p "$root/etc/ssl/certs" "$root/usr/local/bin"
+		echo "I: extracting archives..."
+		[[ ! -e $T/mmdebstrap-dies ]] || kill -KILL $PPID $$
+		[[ ! -e $T/mmdebstrap-fails ]] || { cat "$T/mmdebstrap-fails"; exit 1; }
+	EOF2
+	fake df <<<'echo Avail; echo 100000'
+}
+
+ensure() { repo/scripts/toolbox ensure; }
+made() { [[ -d $(repo/scripts/toolbox path)/tph/repo ]]; }
+
+nothing_cached() {
+	absent cache/toolbox-*/
+	absent cache/tmp.toolbox.*
+}
+
+test_a_missing_mmdebstrap_is_one_command_away_for_a_user() {
+	fake_host 1000
+	rm bin/mmdebstrap
+	PATH=$(path_without mmdebstrap) fails 'sudo apt-get install mmdebstrap uidmap' ensure
+	nothing_cached
+}
+
+# PATH with the commands of the usual directories except one, which may be installed on this machine.
+path_without() {
+	local tool
+	mkdir -p some
+	for tool in /usr/bin/* /usr/sbin/*; do
+		[[ ${tool##*/} == "$1" ]] || ln -sf "$tool" some/
+	done
+	# lib.sh appends the system's directories, and what is missing must not be there either
+	sed -i '/^PATH=/d' repo/scripts/lib.sh
+	echo "$T/bin:$T/some"
+}
+
+test_root_gets_a_missing_mmdebstrap_installed() {
+	fake_host 0
+	mv bin/mmdebstrap mmdebstrap.real
+	fake apt-get <<<'echo "$*" >>"$T/apt"; [[ $* != *install* ]] || cp "$T/mmdebstrap.real" "$T/bin/mmdebstrap"'
+	PATH=$(path_without mmdebstrap) ensure
+	made
+	grep -q 'install .*mmdebstrap' apt
+}
+
+test_an_old_mmdebstrap_is_refused() {
+	fake_host 1000
+	fake mmdebstrap <<<'echo "mmdebstrap 0.7.5"'
+	fails 'mmdebstrap 0.7.5 is too old, 1.3.5 is the oldest' ensure
+	fake_host 0
+	fake mmdebstrap <<<'echo "mmdebstrap 0.6.1"'
+	fails 'mmdebstrap 0.6.1 is too old, 0.7.5 is the oldest' ensure
+	nothing_cached
+}
+
+test_a_user_without_namespaces_is_told_what_to_do() {
+	fake_host 1000
+	mv bin/grep grep.everybody
+	fails 'somebody has no range in /etc/subuid; run: sudo usermod --add-subuids' ensure
+	mv grep.everybody bin/grep
+	fake unshare <<<'[[ $1 == --help ]] && { echo --map-auto; exit; }; echo "unshare: Operation not permitted" >&2; exit 1'
+	fails 'a user namespace cannot be made here \(unshare: Operation not permitted\)' ensure
+	fake unshare <<<'echo "old help"'
+	fails 'older than 2.38' ensure
+	nothing_cached
+}
+
+test_root_without_namespaces_is_told_what_to_do() {
+	fake_host 0
+	fake unshare <<<'echo "unshare: Operation not permitted" >&2; exit 1'
+	fails 'root may not make namespaces here.*--privileged' ensure
+	nothing_cached
+}
+
+test_another_architecture_is_refused() {
+	fake_host 0
+	fake uname <<<'echo Linux riscv64'
+	fails 'for Linux on x86_64, this is Linux riscv64' ensure
+}
+
+test_a_full_disk_is_noticed_before_the_toolbox_is_made() {
+	fake_host 0
+	fake df <<<'echo Avail; echo 10'
+	fails 'the toolbox needs [0-9]+ MB' ensure
+	absent calls
+	nothing_cached
+}
+
+test_a_toolbox_that_cannot_be_made_leaves_nothing_and_the_next_try_works() {
+	fake_host 0
+	echo 'E: Could not resolve deb.example' >mmdebstrap-fails
+	fails 'making the toolbox failed .*the network failed' ensure
+	nothing_cached
+	echo 'E: No space left on device' >mmdebstrap-fails
+	fails 'the disk is full' ensure
+	nothing_cached
+	rm mmdebstrap-fails
+	ensure
+	made
+}
+
+test_a_killed_run_is_cleaned_up_by_the_next_one() {
+	fake_host 0
+	touch mmdebstrap-dies
+	! ensure >output 2>&1 || fail 'a killed mmdebstrap is no success'
+	rm mmdebstrap-dies
+	mkdir -p cache/tmp.toolbox.999/half # as a SIGKILL of the script itself leaves it
+	ensure
+	made
+	absent cache/tmp.toolbox.*
+}
+
+test_two_runs_at_once_make_one_toolbox() {
+	fake_host 0
+	ensure &
+	ensure
+	wait
+	made
+	same "$(wc -l <calls)" 1
+	ensure # and a third finds it made
+	same "$(wc -l <calls)" 1
+}
+
+test_other_packages_are_another_toolbox() {
+	fake_host 0
+	local before
+	before=$(repo/scripts/toolbox path)
+	echo '# a comment' >>repo/scripts/toolbox.packages
+	same "$(repo/scripts/toolbox path)" "$before"
+	echo 'one-more' >>repo/scripts/toolbox.packages
+	[[ $(repo/scripts/toolbox path) != "$before" ]] || fail 'the same toolbox for other packages'
+}
+
+test_distclean_leaves_what_is_not_ours_in_the_cache() {
+	fake_host 0
+	ensure
+	mkdir -p cache/mine cache/kernel/x/build-y repo/out
+	repo/scripts/clean
+	absent cache/kernel/x/build-y repo/out
+	made
+	repo/scripts/clean all
+	same "$(ls -A cache)" mine
+}
