@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs a test program on the host and reads its results.
+
+use super::CheckError;
+use super::report::Report;
+use crate::process::{Group, TICK, lines};
+use crate::results::{Case, Reader};
+use crate::signals::Interrupt;
+use std::io;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How a program ended.
+enum End {
+    Exit(ExitStatus),
+    TimedOut,
+}
+
+/// Runs `command`, reads what it prints with `reader` and reports it. A program that cannot be
+/// started, takes longer than `limit`, or fails without a failed test is a failure of `name`.
+pub fn run(
+    name: &str,
+    command: &mut Command,
+    limit: Duration,
+    reader: &mut dyn Reader,
+    report: &mut Report<'_>,
+    interrupt: &Interrupt,
+) -> Result<(), CheckError> {
+    let end = stream(command, limit, interrupt, &mut |line| {
+        reader
+            .line(line)
+            .iter()
+            .try_for_each(|event| report.event(event))
+    });
+    for event in reader.end() {
+        report.event(&event)?;
+    }
+    match end {
+        Ok(End::Exit(status)) if status.success() => Ok(()),
+        Ok(End::Exit(_)) if report.part_failed() => Ok(()),
+        Ok(End::Exit(status)) => Ok(report.case(&Case::fail(
+            name,
+            format!("no test failed, yet the program did ({status})"),
+        ))?),
+        Ok(End::TimedOut) => Ok(report.case(&Case::fail(
+            name,
+            format!("did not end within {} s and was killed", limit.as_secs()),
+        ))?),
+        Err(CheckError::Start { program, error }) => Ok(report.case(&Case::fail(
+            name,
+            format!("cannot start {program}: {error}"),
+        ))?),
+        Err(error) => Err(error),
+    }
+}
+
+fn stream(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: &Interrupt,
+    take: &mut dyn FnMut(&str) -> io::Result<()>,
+) -> Result<End, CheckError> {
+    // One pipe for both, so that lines keep their order.
+    let (reader, writer) = io::pipe()?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let started = Group::spawn(command);
+    // `command` holds the writing ends, and lines end only when all of them are closed.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut group = started.map_err(|error| CheckError::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        error,
+    })?;
+    let lines = lines(reader);
+    let deadline = Instant::now() + limit;
+    let end = loop {
+        for line in lines.try_iter() {
+            take(&line)?;
+        }
+        if let Some(signal) = interrupt.signal() {
+            return Err(CheckError::Interrupted(signal));
+        }
+        if let Some(status) = group.ended()? {
+            break End::Exit(status);
+        }
+        if Instant::now() >= deadline {
+            break End::TimedOut;
+        }
+        sleep(TICK);
+    };
+    group.stop()?;
+    for line in lines {
+        take(&line)?;
+    }
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tap::Tap;
+    use crate::style::Style;
+
+    fn check(script: &str, limit: Duration) -> String {
+        let mut text = Vec::new();
+        let mut report = Report::new(&mut text, Style::default());
+        run(
+            "program",
+            Command::new("sh").args(["-c", script]),
+            limit,
+            &mut Tap::new("t"),
+            &mut report,
+            &Interrupt::default(),
+        )
+        .unwrap();
+        report.end().unwrap();
+        report.close().unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn good_results_pass() {
+        let text = check("echo 1..1; echo ok 1 - a", LONG);
+        assert_eq!(text, "ok 1 - t: a\n1..1\n\n1 passed, 0 failed, 0 skipped\n");
+    }
+
+    #[test]
+    fn stderr_is_shown_in_its_place() {
+        let text = check("echo 1..1; echo oh >&2; echo ok 1 - a", LONG);
+        assert!(text.starts_with("# oh\nok 1"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_fails_silently_is_a_failure() {
+        let text = check("echo 1..1; echo ok 1 - a; exit 3", LONG);
+        assert!(
+            text.contains("not ok 2 - program\n#   no test failed"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_failed_test_counts_once() {
+        let text = check("echo 1..1; echo not ok 1 - a; exit 1", LONG);
+        assert!(text.ends_with("0 passed, 1 failed, 0 skipped\n"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed() {
+        let text = check("echo 1..2; echo ok 1 - a; sleep 1000", Duration::ZERO);
+        assert!(text.contains("was killed"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_a_failure() {
+        let mut text = Vec::new();
+        let mut report = Report::new(&mut text, Style::default());
+        run(
+            "program",
+            &mut Command::new("/nowhere/test"),
+            LONG,
+            &mut Tap::new("t"),
+            &mut report,
+            &Interrupt::default(),
+        )
+        .unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("cannot start /nowhere/test"), "{text}");
+    }
+
+    #[test]
+    fn a_request_to_stop_stops() {
+        let interrupt = Interrupt::default();
+        interrupt.request();
+        let mut text = Vec::new();
+        let result = run(
+            "program",
+            Command::new("sleep").arg("1000"),
+            LONG,
+            &mut Tap::new("t"),
+            &mut Report::new(&mut text, Style::default()),
+            &interrupt,
+        );
+        assert!(matches!(result, Err(CheckError::Interrupted("SIGTERM"))));
+    }
+}

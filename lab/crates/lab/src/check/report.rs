@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Prints results as TAP, part by part, and keeps count.
+
+use crate::results::{Case, Event, Verdict};
+use crate::style::Style;
+use std::io::{self, Write};
+
+/// How many tests ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Not run, for a reason.
+    pub skipped: usize,
+}
+
+/// Where the results go.
+pub struct Report<'a> {
+    to: &'a mut dyn Write,
+    style: Style,
+    totals: Totals,
+    /// Results of the current part so far.
+    number: usize,
+    failed_before: usize,
+}
+
+impl<'a> Report<'a> {
+    /// A report that is written to `to`.
+    pub fn new(to: &'a mut dyn Write, style: Style) -> Self {
+        Self {
+            to,
+            style,
+            totals: Totals::default(),
+            number: 0,
+            failed_before: 0,
+        }
+    }
+
+    /// Begins the part `name`.
+    pub fn begin(&mut self, name: &str) -> io::Result<()> {
+        self.number = 0;
+        self.failed_before = self.totals.failed;
+        writeln!(self.to, "{}", self.style.heading(format!("# {name}")))?;
+        writeln!(self.to, "TAP version 13")?;
+        self.to.flush()
+    }
+
+    /// Takes what a test said.
+    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::Case(case) => self.case(case),
+            Event::Note(note) => {
+                writeln!(self.to, "{}", self.style.faint(format!("# {note}")))?;
+                self.to.flush()
+            }
+        }
+    }
+
+    /// Takes a result.
+    pub fn case(&mut self, case: &Case) -> io::Result<()> {
+        self.number += 1;
+        let (number, name) = (self.number, escape(&case.name));
+        match &case.verdict {
+            Verdict::Pass => {
+                self.totals.passed += 1;
+                writeln!(self.to, "ok {number} - {name}")?;
+            }
+            Verdict::Skip(reason) => {
+                self.totals.skipped += 1;
+                writeln!(self.to, "ok {number} - {name} # SKIP {reason}")?;
+            }
+            Verdict::Fail(why) => {
+                self.totals.failed += 1;
+                let line = format!("not ok {number} - {name}");
+                writeln!(self.to, "{}", self.style.bad(line))?;
+                for line in why.lines() {
+                    writeln!(self.to, "#   {line}")?;
+                }
+            }
+        }
+        self.to.flush()
+    }
+
+    /// Ends the part. One that has no result is a failure.
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.number == 0 {
+            self.case(&Case::fail("this part", "nothing was tested"))?;
+        }
+        writeln!(self.to, "1..{}\n", self.number)?;
+        self.to.flush()
+    }
+
+    /// Whether a test of the current part failed.
+    pub fn part_failed(&self) -> bool {
+        self.totals.failed > self.failed_before
+    }
+
+    /// The closing line; it stands alone and is never coloured, so that programs find it.
+    pub fn close(self) -> io::Result<Totals> {
+        let Totals {
+            passed,
+            failed,
+            skipped,
+        } = self.totals;
+        writeln!(
+            self.to,
+            "{passed} passed, {failed} failed, {skipped} skipped"
+        )?;
+        self.to.flush()?;
+        Ok(self.totals)
+    }
+}
+
+/// In TAP a `#` after a blank begins a directive.
+fn escape(name: &str) -> String {
+    name.replace(" #", " \\#")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{read_all, tap::Tap};
+
+    #[test]
+    fn what_is_written_is_tap() {
+        let mut text = Vec::new();
+        let mut report = Report::new(&mut text, Style::default());
+        report.begin("part").unwrap();
+        report.case(&Case::pass("a")).unwrap();
+        report.case(&Case::fail("b", "two\nlines")).unwrap();
+        report.case(&Case::skip("c", "no device")).unwrap();
+        report
+            .case(&Case::pass("d # SKIP is part of the name"))
+            .unwrap();
+        assert!(report.part_failed());
+        report.end().unwrap();
+        let totals = report.close().unwrap();
+        assert_eq!(
+            totals,
+            Totals {
+                passed: 2,
+                failed: 1,
+                skipped: 1
+            }
+        );
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.ends_with("\n\n2 passed, 1 failed, 1 skipped\n"),
+            "{text}"
+        );
+        let (body, _) = text.split_once("\n\n").unwrap();
+        let cases: Vec<_> = read_all(&mut Tap::new("p"), body)
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::Case(case) => Some(case.verdict),
+                Event::Note(_) => None,
+            })
+            .collect();
+        assert_eq!(
+            cases,
+            [
+                Verdict::Pass,
+                Verdict::Fail(String::new()),
+                Verdict::Skip("no device".into()),
+                Verdict::Pass
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_part_fails() {
+        let mut text = Vec::new();
+        let mut report = Report::new(&mut text, Style::default());
+        report.begin("part").unwrap();
+        report.end().unwrap();
+        assert_eq!(report.close().unwrap().failed, 1);
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The options of the command line.
+
+use crate::topology::{Devices, LinkMode};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Emulated PCIe devices with TPH, and a guest that uses them.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Publish a steering tag, watch it arrive, and check every step
+    Demo(DemoArgs),
+    /// Run every test and print one total
+    Check(CheckArgs),
+    /// Open a shell in the guest, with the devices present
+    Shell(ShellArgs),
+    /// Decode binary traces to an analyzer's text
+    Trace(TraceArgs),
+    /// Serve the devices to a QEMU (the other commands do this themselves)
+    Devices(ServeArgs),
+}
+
+/// The kernel, and where to remember what is known about it.
+#[derive(Debug, Args)]
+pub struct KernelArgs {
+    /// Kernel build directory
+    #[arg(long, value_name = "DIR")]
+    pub kernel: PathBuf,
+    /// Where the answer of the KVM probe is kept
+    #[arg(long, value_name = "DIR", default_value = "/tph/cache")]
+    pub cache: PathBuf,
+}
+
+/// Options of `lab demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub kernel: KernelArgs,
+    /// Directory for traces and logs
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub publish: Publish,
+    /// Header format of the links
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: LinkMode,
+}
+
+/// What the demo publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Publish {
+    /// 8-bit steering tag
+    #[arg(long, value_name = "TAG", default_value = "0xf0", value_parser = number::<u8>)]
+    pub st: u8,
+    /// Processing hint, 0 to 3
+    #[arg(long, value_name = "PH", default_value = "2", value_parser = processing_hint)]
+    pub ph: u8,
+    /// 16-bit steering tag
+    #[arg(long, value_name = "TAG", default_value = "0xbef0", value_parser = number::<u16>)]
+    pub ext: u16,
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Self {
+            st: 0xf0,
+            ph: 2,
+            ext: 0xbef0,
+        }
+    }
+}
+
+/// Options of `lab check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub kernel: KernelArgs,
+    /// Directory for traces and logs
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The repository
+    #[arg(long, value_name = "DIR", default_value = "/tph/repo")]
+    pub repo: PathBuf,
+    /// Host tests and the demo's assertions only
+    #[arg(long)]
+    pub fast: bool,
+}
+
+/// Options of `lab shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub kernel: KernelArgs,
+    /// Directory for traces and logs
+    #[arg(long, value_name = "DIR", default_value = "/tph/repo/out/shell")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub devices: Devices,
+}
+
+/// Options of `lab trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Traces (pcapng)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Options of `lab devices`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Directory for the sockets
+    #[arg(long, value_name = "RUNDIR")]
+    pub dir: PathBuf,
+    /// Directory for the traces
+    #[arg(long, value_name = "DIR")]
+    pub trace: PathBuf,
+    /// End as soon as the parent, which has this number, is gone
+    #[arg(long, value_name = "PID", hide = true)]
+    pub end_with_parent: Option<i32>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub devices: Devices,
+}
+
+/// A number in decimal, or in hexadecimal after `0x`, that fits into `T`.
+fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let number = parsed.map_err(|_| "give a number, such as 240 or 0xf0".to_owned())?;
+    let bits = 8 * size_of::<T>();
+    T::try_from(number).map_err(|_| format!("{text} does not fit into {bits} bits"))
+}
+
+fn processing_hint(text: &str) -> Result<u8, String> {
+    match number(text)? {
+        ph @ 0..=3 => Ok(ph),
+        _ => Err("a processing hint has two bits: 0, 1, 2 or 3".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{Completer, Topology};
+    use clap::CommandFactory;
+
+    fn demo(options: &[&str]) -> Result<DemoArgs, String> {
+        let fixed = ["lab", "demo", "--kernel", "/k", "--out", "/o"];
+        match Cli::try_parse_from(fixed.iter().chain(options)) {
+            Ok(Cli {
+                command: Command::Demo(args),
+            }) => Ok(args),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_demo_has_defaults() {
+        let args = demo(&[]).unwrap();
+        assert_eq!(args.publish, Publish::default());
+        assert_eq!(args.mode, LinkMode::Flit);
+    }
+
+    #[test]
+    fn tags_are_decimal_or_hexadecimal() {
+        let args = demo(&["--st", "7", "--ext", "0x1234", "--mode", "nonflit"]).unwrap();
+        assert_eq!((args.publish.st, args.publish.ext), (7, 0x1234));
+        assert_eq!(args.mode, LinkMode::Nonflit);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(demo(&["--st", "0x100"]).unwrap_err().contains("8 bits"));
+        assert!(demo(&["--ext", "65536"]).unwrap_err().contains("16 bits"));
+        assert!(demo(&["--ph", "4"]).unwrap_err().contains("two bits"));
+        assert!(demo(&["--st", "tag"]).unwrap_err().contains("such as"));
+    }
+
+    #[test]
+    fn the_devices_of_a_run_survive_the_command_line() {
+        for mode in [LinkMode::Flit, LinkMode::Nonflit] {
+            for completer in [
+                Completer::None,
+                Completer::Tph,
+                Completer::TphExt,
+                Completer::Reserved,
+            ] {
+                let devices = Devices {
+                    topology: Topology::T1,
+                    mode,
+                    completer,
+                };
+                let mut line: Vec<String> = ["lab", "devices", "--dir", "/r", "--trace", "/t"]
+                    .map(Into::into)
+                    .into();
+                line.extend(devices.options());
+                let Command::Devices(args) = Cli::parse_from(line).command else {
+                    panic!("another command");
+                };
+                assert_eq!(args.devices, devices);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The demo: the guest publishes a steering tag, hands the dma-buf to the initiator's driver, and a
+//! peer-to-peer write follows; then two controls. Everything is held against the recorded TLPs.
+
+mod operation;
+mod print;
+mod steps;
+mod verify;
+
+use crate::cli::Publish;
+use crate::results::{Case, Verdict};
+use crate::signals::Interrupt;
+use crate::style::{self, Style};
+use crate::topology::{Completer, Devices, LinkMode, Topology};
+use crate::vm::{self, Accel, DEVICE_MEMORY_MAX, Kernel, Run, Setup, Task, Vm, VmError};
+use fabric::trace::{BINARY_FILE, Reader, Record};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use steps::{Step, StepsError};
+use verify::verify;
+
+/// A demo's guest ends after seconds; this is for one that hangs.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// The guest program, beside this one.
+const PROGRAM: &str = "p2p-demo";
+
+/// A demo to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The kernel.
+    pub kernel: &'a Kernel,
+    /// How the guest executes.
+    pub accel: Accel,
+    /// What is published.
+    pub publish: Publish,
+    /// Header format of the links.
+    pub mode: LinkMode,
+    /// Where traces and logs go.
+    pub out: &'a Path,
+}
+
+impl Plan<'_> {
+    fn devices(&self) -> Devices {
+        Devices {
+            topology: Topology::T1,
+            mode: self.mode,
+            completer: Completer::TphExt,
+        }
+    }
+}
+
+/// Why there is nothing to verify.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The guest could not be run, or not to its end.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The guest's program gave up.
+    #[error("p2p-demo ended with status {status}: {last}; its messages are in {}", .log.display())]
+    Program {
+        /// Its exit status.
+        status: u8,
+        /// The last line that it wrote to stderr.
+        last: String,
+        /// All that it wrote to stderr.
+        log: PathBuf,
+    },
+    /// The guest's program is not there.
+    #[error("there is no {}: build the lab with `cargo build --workspace` (`make demo` does)", .0.display())]
+    NoProgram(PathBuf),
+    /// The guest's report is not one of the demo.
+    #[error(transparent)]
+    Steps(#[from] StepsError),
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] fabric::trace::ReadError),
+}
+
+/// What a demo run left, before it is judged.
+#[derive(Debug)]
+pub struct Recorded {
+    steps: Vec<Step>,
+    trace: Vec<Record>,
+    run: Run,
+}
+
+/// Runs the guest program of the demo and collects its report and the trace.
+pub fn record(
+    setup: &Setup,
+    plan: &Plan<'_>,
+    interrupt: &Interrupt,
+) -> Result<Recorded, DemoError> {
+    let program = beside(&setup.lab, PROGRAM);
+    if !program.is_file() {
+        return Err(DemoError::NoProgram(program));
+    }
+    let mut report = String::new();
+    let vm = Vm {
+        kernel: plan.kernel,
+        accel: plan.accel,
+        // A second one costs more than it helps: little of a boot runs in parallel.
+        cpus: 1,
+        devices: Some(plan.devices()),
+        append: &["kunit.enable=0"],
+        task: Task::Script(command(&program, plan.publish)),
+        limit: LIMIT,
+        out: plan.out,
+    };
+    let run = vm::run(setup, &vm, interrupt, &mut |line| {
+        report.push_str(line);
+        report.push('\n');
+    })?;
+    if run.status != 0 {
+        let log = plan.out.join("guest.stderr");
+        let said = fs::read(&log).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let last = vm::log::tail(&said, 1).concat();
+        return Err(DemoError::Program {
+            status: run.status,
+            last,
+            log,
+        });
+    }
+    let steps = steps::parse(&report)?;
+    let trace = Reader::open(&plan.out.join(BINARY_FILE))?.collect::<Result<_, _>>()?;
+    Ok(Recorded { steps, trace, run })
+}
+
+/// The program `name` in the directory of `program`.
+fn beside(program: &Path, name: &str) -> PathBuf {
+    program.with_file_name(name)
+}
+
+fn command(program: &Path, publish: Publish) -> String {
+    format!(
+        "{} --st {:#x} --ph {} --ext {:#x}",
+        vm::command::shell_quote(&program.display().to_string()),
+        publish.st,
+        publish.ph,
+        publish.ext
+    )
+}
+
+/// The judgement as test results.
+pub fn cases(recorded: &Recorded, plan: &Plan<'_>) -> Vec<Case> {
+    let devices = plan.devices().topology.devices(Path::new(""));
+    let verified = verify(&recorded.steps, &recorded.trace, plan.publish, &devices);
+    let mut cases: Vec<Case> = verified
+        .iter()
+        .flat_map(|verified| verified.cases().collect::<Vec<_>>())
+        .collect();
+    cases.push(memory_case(recorded.run.devices_peak));
+    cases
+}
+
+/// The device process keeps to its share of memory.
+fn memory_case(peak: u64) -> Case {
+    let name = "the device process takes less than 64 MiB beyond the guest's memory";
+    if peak > 0 && peak < DEVICE_MEMORY_MAX {
+        Case::pass(name)
+    } else {
+        Case::fail(name, format!("it took {peak} bytes"))
+    }
+}
+
+/// Prints the demo's report and says whether everything is as it should be.
+pub fn report(recorded: &Recorded, plan: &Plan<'_>) -> bool {
+    let style = Style::of_stdout();
+    let devices = plan.devices().topology.devices(Path::new(""));
+    let verified = verify(&recorded.steps, &recorded.trace, plan.publish, &devices);
+    println!("{}", title(plan, style));
+    for one in &verified {
+        println!("\n{}", print::step(one, style).trim_end());
+    }
+    let run = &recorded.run;
+    let memory = memory_case(run.devices_peak);
+    let failed = verified.iter().filter(|one| !one.holds()).count();
+    println!();
+    if let Verdict::Fail(why) = &memory.verdict {
+        println!("{}: not so: {why}", memory.name);
+        return false;
+    }
+    let verdict = if failed == 0 {
+        style.good("3 of 3 steps are as they should be")
+    } else {
+        style.bad(format!("{failed} of 3 steps are not as they should be"))
+    };
+    println!(
+        "{verdict} · {:.1} s · device process {:.1} MiB · traces in {}",
+        run.took.as_secs_f32(),
+        mib(run.devices_peak),
+        style::relative(&plan.out.display().to_string())
+    );
+    failed == 0
+}
+
+fn title(plan: &Plan<'_>, style: Style) -> String {
+    let release = plan.kernel.release().unwrap_or_else(|| "kernel".into());
+    let accel = match plan.accel {
+        Accel::Tcg => "software emulation",
+        Accel::Kvm => "KVM",
+    };
+    let mode = tlp::Mode::from(plan.mode);
+    format!(
+        "{} {}",
+        style.heading("rust-tph demo"),
+        style.faint(format!(
+            "· Linux {release} · {accel} · {mode} mode · topology T1 · TLPs emitted by the model"
+        ))
+    )
+}
+
+#[allow(clippy::cast_precision_loss)] // a size for people
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

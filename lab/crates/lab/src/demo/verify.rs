@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Holds the guest's report against the recorded TLPs.
+//!
+//! What is said about a TLP here comes from its recorded bytes; what is said about memory, from the
+//! guest. The two meet in the accelerator's operation map: the tag on the wire must explain what
+//! happened to the memory.
+
+use super::operation::{name, operation, selected};
+use super::steps::{Kind, Requester, Step};
+use crate::cli::Publish;
+use crate::results::Case;
+use crate::topology::{Device, Role};
+use fabric::trace::{Destination, Record};
+use tlp::{Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
+
+/// One thing that must be so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What must be so.
+    pub claim: &'static str,
+    /// How it is instead.
+    pub wrong: Option<String>,
+}
+
+/// A step with the TLPs that belong to it and what they prove.
+#[derive(Debug)]
+pub struct Verified<'a> {
+    /// The guest's side.
+    pub step: &'a Step,
+    /// The recorded writes into the step's range.
+    pub writes: Vec<&'a Record>,
+    /// What the accelerator does with the hint on the wire, if there is a write.
+    pub selected: Option<String>,
+    /// Everything that was looked at.
+    pub checks: Vec<Check>,
+}
+
+impl Verified<'_> {
+    /// Whether everything is as it should be.
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.wrong.is_none())
+    }
+
+    /// The checks as test results.
+    pub fn cases(&self) -> impl Iterator<Item = Case> + '_ {
+        self.checks.iter().map(|check| {
+            let name = format!("{}: {}", self.step.kind.name(), check.claim);
+            match &check.wrong {
+                None => Case::pass(name),
+                Some(wrong) => Case::fail(name, wrong),
+            }
+        })
+    }
+}
+
+/// A write, decoded from its record.
+struct Write<'a> {
+    record: &'a Record,
+    request: MemRequest,
+    payload: &'a [u8],
+}
+
+/// Verifies every step. `devices` are those of the topology in which the trace was recorded.
+pub fn verify<'a>(
+    steps: &'a [Step],
+    trace: &'a [Record],
+    asked: Publish,
+    devices: &[Device],
+) -> Vec<Verified<'a>> {
+    steps
+        .iter()
+        .map(|step| verify_step(step, trace, asked, devices))
+        .collect()
+}
+
+fn verify_step<'a>(
+    step: &'a Step,
+    trace: &'a [Record],
+    asked: Publish,
+    devices: &[Device],
+) -> Verified<'a> {
+    let writes = writes_into(step, trace);
+    let mut checks = vec![
+        check(
+            "what was asked is published",
+            asked_is_published(step, asked),
+        ),
+        check("one write fills the range", fills(step, &writes)),
+    ];
+    if let Some(first) = writes.first() {
+        let hint = first.request.hint();
+        checks.push(check(
+            "it goes from the initiator to the accelerator",
+            endpoints(step, &writes, devices),
+        ));
+        let claim = match step.kind {
+            Kind::None => "it carries no hint",
+            Kind::Hint | Kind::Ext => "it carries the published hint",
+        };
+        checks.push(check(claim, carries(step, &writes)));
+        if step.kind == Kind::Ext && first.record.mode == Mode::Flit {
+            checks.push(check(
+                "its Tag field is not the steering tag",
+                tag_field_differs(&writes),
+            ));
+        }
+        checks.push(check("its payload is the source", payload(step, &writes)));
+        let claim = match hint {
+            None => "memory holds a plain store",
+            Some(_) => "memory holds what the tag selects",
+        };
+        checks.push(check(claim, memory(step, hint)));
+    }
+    Verified {
+        step,
+        selected: writes.first().map(|write| selected(write.request.hint())),
+        writes: writes.iter().map(|write| write.record).collect(),
+        checks,
+    }
+}
+
+fn check(claim: &'static str, result: Result<(), String>) -> Check {
+    Check {
+        claim,
+        wrong: result.err(),
+    }
+}
+
+/// The memory writes that touch the step's range, in the order of the trace.
+fn writes_into<'a>(step: &Step, trace: &'a [Record]) -> Vec<Write<'a>> {
+    let range = step.address()..step.address() + step.len_bytes();
+    trace
+        .iter()
+        .filter_map(|record| match record.tlp() {
+            Ok(Tlp::MemWrite(request, payload)) => Some(Write {
+                record,
+                request,
+                payload,
+            }),
+            _ => None,
+        })
+        .filter(|write| {
+            let start = write.request.addr();
+            let end = start.saturating_add(write.request.len_bytes() as u64);
+            start < range.end && range.start < end
+        })
+        .collect()
+}
+
+/// The published tuple is the one of the command line.
+fn asked_is_published(step: &Step, asked: Publish) -> Result<(), String> {
+    let tag = match step.kind {
+        Kind::Hint => Some(SteeringTag::St(asked.st)),
+        Kind::Ext => Some(SteeringTag::Ext(asked.ext)),
+        Kind::None => None,
+    };
+    let asked = tag.map(|tag| Hint {
+        ph: Ph::from_bits(asked.ph),
+        tag,
+    });
+    let published = step.expected_hint();
+    if published != asked {
+        return Err(format!(
+            "asked for {}, published {}",
+            describe(asked),
+            describe(published)
+        ));
+    }
+    match step.published {
+        Some(tuple) if step.kind == Kind::None => Err(format!("published {tuple:?}")),
+        _ => Ok(()),
+    }
+}
+
+fn fills(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {
+    let (from, length) = (step.address(), step.len_bytes());
+    match writes {
+        [] => Err(format!(
+            "the trace has no write to {from:#x}, {length} bytes"
+        )),
+        [one]
+            if one.request.addr() == from
+                && one.request.len_bytes() as u64 == length
+                && one.request.is_full() =>
+        {
+            Ok(())
+        }
+        [one] => Err(format!(
+            "TLP {} writes {} bytes to {:#x} instead of {length} to {from:#x}",
+            one.record.number,
+            one.request.len_bytes(),
+            one.request.addr()
+        )),
+        more => Err(format!(
+            "the trace has {} writes to {from:#x}, {length} bytes",
+            more.len()
+        )),
+    }
+}
+
+fn endpoints(step: &Step, writes: &[Write<'_>], devices: &[Device]) -> Result<(), String> {
+    let find = |role| {
+        devices
+            .iter()
+            .find(|device| device.role == role)
+            .ok_or_else(|| format!("the topology has no {role:?}"))
+    };
+    let initiator = match step.requester {
+        Requester::Tph => find(Role::Initiator)?,
+        Requester::Ext => find(Role::ExtendedInitiator)?,
+    };
+    let accelerator = find(Role::Accelerator)?;
+    for write in writes {
+        let record = write.record;
+        if write.request.requester() != initiator.bdf() {
+            return Err(format!(
+                "TLP {} has requester {}, the initiator is {}",
+                record.number,
+                write.request.requester(),
+                initiator.bdf()
+            ));
+        }
+        let reached = matches!(&record.to, Destination::To { name, bar: Some(_) } if name == accelerator.name);
+        if record.from != initiator.name || !reached {
+            return Err(format!(
+                "TLP {} goes from {} to {}",
+                record.number, record.from, record.to
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn carries(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {
+    let expected = step.expected_hint();
+    for write in writes {
+        let got = write.request.hint();
+        if got != expected {
+            return Err(format!(
+                "published {}, TLP {} carries {}",
+                describe(expected),
+                write.record.number,
+                describe(got)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn tag_field_differs(writes: &[Write<'_>]) -> Result<(), String> {
+    for write in writes {
+        let field = write.request.tag();
+        if write.request.hint().map(|hint| hint.tag.value()) == Some(field) {
+            return Err(format!(
+                "TLP {} has {field:#x} in both places, so it cannot tell them apart; try another tag",
+                write.record.number
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn payload(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {
+    let sent: Vec<u8> = writes
+        .iter()
+        .flat_map(|write| write.payload)
+        .copied()
+        .collect();
+    let source: Vec<u8> = step
+        .source
+        .iter()
+        .flat_map(|dword| dword.to_le_bytes())
+        .collect();
+    if sent == source {
+        return Ok(());
+    }
+    Err(match sent.iter().zip(&source).position(|(a, b)| a != b) {
+        Some(at) => format!(
+            "byte {at} is {:02x}, in the source it is {:02x}",
+            sent[at], source[at]
+        ),
+        None => format!(
+            "{} bytes were sent, the source has {}",
+            sent.len(),
+            source.len()
+        ),
+    })
+}
+
+fn memory(step: &Step, hint: Option<Hint>) -> Result<(), String> {
+    let operation = operation(hint);
+    for (at, ((&before, &source), &after)) in step
+        .before
+        .iter()
+        .zip(&step.source)
+        .zip(&step.after)
+        .enumerate()
+    {
+        let expected = operation.apply(before, source);
+        if after != expected {
+            return Err(format!(
+                "dword {at} is {after:08x}, {} of {before:08x} and {source:08x} is {expected:08x}",
+                name(operation)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A hint in the words of the command line.
+pub fn describe(hint: Option<Hint>) -> String {
+    let Some(Hint { ph, tag }) = hint else {
+        return "no hint".into();
+    };
+    let ph = ph.code();
+    match tag {
+        SteeringTag::St(tag) => format!("ST {tag:#04x} PH {ph}"),
+        SteeringTag::Ext(tag) => format!("Extended ST {tag:#06x} PH {ph}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lab`: see `lab --help`.
+
+use clap::Parser;
+use lab::cli::{Cli, Command, KernelArgs};
+use lab::signals::Interrupt;
+use lab::style::relative;
+use lab::vm::{self, Accel, Kernel, Setup, Task, Vm};
+use lab::{check, demo, serve, trace};
+use std::error::Error;
+use std::io::{IsTerminal, stdin, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A shell is for a person; it may stay open for a week.
+const SHELL_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("lab: {}", relative(&error.to_string()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does it, and says whether everything is as it should be.
+fn run(command: Command) -> Result<bool, Box<dyn Error>> {
+    match command {
+        Command::Devices(args) => {
+            serve::serve(&args)?;
+            Ok(true)
+        }
+        Command::Trace(args) => {
+            trace::print(&args.files, &mut stdout().lock())?;
+            Ok(true)
+        }
+        Command::Demo(args) => {
+            let lab = Lab::set_up(&args.kernel)?;
+            let plan = demo::Plan {
+                kernel: &lab.kernel,
+                accel: lab.accel,
+                publish: args.publish,
+                mode: args.mode,
+                out: &args.out,
+            };
+            let recorded = demo::record(&lab.setup, &plan, &lab.interrupt)?;
+            Ok(demo::report(&recorded, &plan))
+        }
+        Command::Check(args) => {
+            let lab = Lab::set_up(&args.kernel)?;
+            let totals = check::check(
+                &lab.setup,
+                &lab.kernel,
+                lab.accel,
+                &args,
+                &lab.interrupt,
+                &mut stdout().lock(),
+            )?;
+            Ok(totals.failed == 0 && totals.passed > 0)
+        }
+        Command::Shell(args) => {
+            if !stdin().is_terminal() || !stdout().is_terminal() {
+                return Err("a shell needs a terminal; for a command in the guest use `lab check` or `lab demo`".into());
+            }
+            let lab = Lab::set_up(&args.kernel)?;
+            let vm = Vm {
+                kernel: &lab.kernel,
+                accel: lab.accel,
+                cpus: 2,
+                devices: Some(args.devices),
+                append: &["kunit.enable=0"],
+                task: Task::Shell,
+                limit: SHELL_LIMIT,
+                out: &args.out,
+            };
+            vm::run(&lab.setup, &vm, &lab.interrupt, &mut |_| {})?;
+            Ok(true)
+        }
+    }
+}
+
+/// What every guest needs.
+struct Lab {
+    setup: Setup,
+    kernel: Kernel,
+    accel: Accel,
+    interrupt: Interrupt,
+}
+
+impl Lab {
+    fn set_up(args: &KernelArgs) -> Result<Self, Box<dyn Error>> {
+        lab::adopt_orphans()?;
+        let interrupt = Interrupt::install()?;
+        let setup = Setup::new()?;
+        let kernel = Kernel::at(&args.kernel)?;
+        let accel = vm::kvm::choose(&setup, &kernel, &args.cache, &interrupt)?;
+        Ok(Self {
+            setup,
+            kernel,
+            accel,
+            interrupt,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lab devices`: the process that serves the devices.
+
+use crate::cli::ServeArgs;
+use crate::topology::{Completer, Device, LinkMode, Role};
+use crate::vm::READY_LINE;
+use devices::{
+    AcceleratorConfig, CompleterType, Endpoint, InitiatorConfig, Kind, Topology as Served,
+};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use std::io::{self, Write};
+
+/// Size of the accelerator's memory BAR in bytes: more than the guest's firmware finds room for
+/// below 4 GiB, so that writes into it have 64-bit addresses. Only what is touched takes memory.
+const ACCELERATOR_MEMORY: u64 = 4 << 30;
+
+/// Why the devices are not served, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The devices cannot be set up, or a client broke the protocol.
+    #[error(transparent)]
+    Devices(#[from] devices::Error),
+    /// The system refused something.
+    #[error("cannot {what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        error: io::Error,
+    },
+}
+
+impl From<LinkMode> for tlp::Mode {
+    fn from(mode: LinkMode) -> Self {
+        match mode {
+            LinkMode::Flit => Self::Flit,
+            LinkMode::Nonflit => Self::NonFlit,
+        }
+    }
+}
+
+impl From<Completer> for CompleterType {
+    fn from(completer: Completer) -> Self {
+        match completer {
+            Completer::None => Self::None,
+            Completer::Tph => Self::Tph,
+            Completer::TphExt => Self::TphAndExtended,
+            Completer::Reserved => Self::Reserved,
+        }
+    }
+}
+
+/// Serves the devices until their clients have gone. Says [`READY_LINE`] when QEMU may connect.
+pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
+    let io = |what| move |error| ServeError::Io { what, error };
+    if let Some(parent) = args.end_with_parent {
+        set_parent_process_death_signal(Some(Signal::TERM))
+            .map_err(io::Error::from)
+            .map_err(io("ask for the parent's death"))?;
+        if getppid() != Pid::from_raw(parent) {
+            // It died before the line above.
+            return Ok(());
+        }
+    }
+    let completer = args.devices.completer.into();
+    let running = devices::serve(&Served {
+        mode: args.devices.mode.into(),
+        trace_dir: Some(args.trace.clone()),
+        endpoints: args
+            .devices
+            .topology
+            .devices(&args.dir)
+            .into_iter()
+            .map(|device| endpoint(device, completer))
+            .collect(),
+    })?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{READY_LINE}")
+        .and_then(|()| stdout.flush())
+        .map_err(io("say that the devices are ready"))?;
+    running.wait()?;
+    Ok(())
+}
+
+fn endpoint(device: Device, completer: CompleterType) -> Endpoint {
+    Endpoint {
+        bdf: device.bdf(),
+        name: device.name.into(),
+        kind: match device.role {
+            Role::Initiator => Kind::Initiator(InitiatorConfig { extended: false }),
+            Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig { extended: true }),
+            Role::Accelerator => Kind::Accelerator(AcceleratorConfig {
+                completer,
+                memory: ACCELERATOR_MEMORY,
+            }),
+        },
+        socket: device.socket,
+    }
+}

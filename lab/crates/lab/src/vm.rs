@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starts a guest, with the lab's devices or without, and says what became of it.
+//!
+//! [`run`] is the one way to a guest. It starts the device process, then virtme-ng, watches both,
+//! and leaves nothing behind: neither processes nor an unread log.
+
+pub mod command;
+mod device_process;
+mod error;
+mod kernel;
+pub mod kvm;
+pub mod log;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+pub use command::{Accel, Task};
+pub use device_process::READY_LINE;
+pub use error::VmError;
+pub use kernel::{Kernel, KernelError};
+
+use crate::process::{Group, TICK, lines};
+use crate::signals::Interrupt;
+use crate::topology::Devices;
+use command::{Guest, SCRIPT_MAX, STATUS_MARK};
+use device_process::{DeviceProcess, LogTail};
+use memory::Qemu;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+/// Most memory, in bytes, that the device process may take beyond the guest's.
+pub const DEVICE_MEMORY_MAX: u64 = 64 << 20;
+
+/// The programs that a run starts, and its patience with them.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// virtme-ng's `vng`.
+    pub vng: PathBuf,
+    /// util-linux' `unshare`.
+    pub unshare: PathBuf,
+    /// The program whose subcommand `devices` serves the devices: this one.
+    pub lab: PathBuf,
+    /// How long the device process may take until every socket listens.
+    pub ready_limit: Duration,
+    /// How long it may take to end after QEMU has left.
+    pub leave_limit: Duration,
+}
+
+impl Setup {
+    /// `vng` from the path, and the running program.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            vng: "vng".into(),
+            unshare: "unshare".into(),
+            lab: std::env::current_exe()?,
+            ready_limit: Duration::from_secs(10),
+            leave_limit: Duration::from_secs(3),
+        })
+    }
+}
+
+/// A guest to be run.
+#[derive(Debug, Clone)]
+pub struct Vm<'a> {
+    /// Its kernel.
+    pub kernel: &'a Kernel,
+    /// How it executes.
+    pub accel: Accel,
+    /// How many processors it has.
+    pub cpus: u8,
+    /// Its devices; none for a guest that only has to boot.
+    pub devices: Option<Devices>,
+    /// More kernel parameters.
+    pub append: &'a [&'a str],
+    /// What it runs.
+    pub task: Task,
+    /// The run is ended after this time.
+    pub limit: Duration,
+    /// Directory for the serial log, the device log, the traces and what the guest wrote to stderr.
+    pub out: &'a Path,
+}
+
+/// A run that ended as it should: command ended, kernel well, devices well.
+#[derive(Debug)]
+pub struct Run {
+    /// Exit status of the guest's command.
+    pub status: u8,
+    /// The serial log.
+    pub serial: PathBuf,
+    /// Peak of the device process in bytes, the guest's memory not counted; 0 without devices.
+    pub devices_peak: u64,
+    /// Peak of QEMU in bytes, with the guest's memory.
+    pub qemu_peak: u64,
+    /// From the start of the device process until everything had ended.
+    pub took: Duration,
+}
+
+/// Runs the guest and hands each line of its command's stdout to `line` as it comes.
+pub fn run(
+    setup: &Setup,
+    vm: &Vm<'_>,
+    interrupt: &Interrupt,
+    line: &mut dyn FnMut(&str),
+) -> Result<Run, VmError> {
+    let start = Instant::now();
+    if let Task::Script(script) = &vm.task
+        && script.len() > SCRIPT_MAX
+    {
+        return Err(VmError::ScriptTooLong(script.len()));
+    }
+    fs::create_dir_all(vm.out)
+        .map_err(|error| VmError::io(format!("make {}", vm.out.display()), error))?;
+    let out = fs::canonicalize(vm.out)
+        .map_err(|error| VmError::io(format!("find {}", vm.out.display()), error))?;
+    let serial = out.join("serial.log");
+    // What an earlier run left must not be taken for this one's.
+    File::create(&serial)
+        .map_err(|error| VmError::io(format!("write {}", serial.display()), error))?;
+
+    let mut devices = match vm.devices {
+        Some(devices) => Some(DeviceProcess::start(setup, devices, &out, interrupt)?),
+        None => None,
+    };
+    let guest = Guest {
+        kernel: vm.kernel,
+        accel: vm.accel,
+        cpus: vm.cpus,
+        devices: devices.as_ref().map_or(&[], DeviceProcess::devices),
+        append: vm.append,
+        task: &vm.task,
+        serial: &serial,
+    };
+    let mut machine = Machine::start(setup, &guest, &out)?;
+    let watched = machine.watch(vm.limit, devices.as_mut(), interrupt, line);
+    // Ends what still runs and lets the readers of its pipes come to their end.
+    machine.finish(line)?;
+    let ended = watched?;
+    let log = read_lossy(&serial)?;
+    // An oops explains a death or a hang better than the death or the hang does.
+    if let Some(complaint) = log::first_complaint(&log) {
+        return Err(VmError::Kernel {
+            complaint,
+            log: serial,
+        });
+    }
+    let status = match (ended, &vm.task) {
+        (None, _) => {
+            return Err(VmError::TimedOut {
+                limit: vm.limit,
+                log: LogTail::of(&serial),
+            });
+        }
+        (Some(ended), Task::Script(_)) => {
+            command_status(&log, ended, &serial, &machine.stderr_path)?
+        }
+        (Some(ended), Task::Shell) if ended.success() => 0,
+        (Some(ended), Task::Shell) => {
+            return Err(VmError::NoGuest {
+                vng: ended,
+                log: LogTail::of(&machine.stderr_path),
+            });
+        }
+    };
+    if let Some(devices) = &mut devices {
+        devices.leave(setup.leave_limit)?;
+    }
+    Ok(Run {
+        status,
+        serial,
+        devices_peak: devices.as_ref().map_or(0, DeviceProcess::peak),
+        qemu_peak: machine.qemu_peak,
+        took: start.elapsed(),
+    })
+}
+
+fn read_lossy(path: &Path) -> Result<String, VmError> {
+    let bytes =
+        fs::read(path).map_err(|error| VmError::io(format!("read {}", path.display()), error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The exit status of the guest's command, as the guest's kernel log and virtme-ng agree on it.
+fn command_status(
+    log: &str,
+    vng: ExitStatus,
+    serial: &Path,
+    guest_stderr: &Path,
+) -> Result<u8, VmError> {
+    let marked = log.lines().rev().find_map(|line| {
+        log::message(line)
+            .strip_prefix(STATUS_MARK)
+            .and_then(|status| status.trim().parse::<u8>().ok())
+    });
+    match marked {
+        Some(status) if vng.code() == Some(status.into()) => Ok(status),
+        Some(status) => Err(VmError::StatusLost { status, vng }),
+        None if log.trim().is_empty() => Err(VmError::NoGuest {
+            vng,
+            log: LogTail::of(guest_stderr),
+        }),
+        None => Err(VmError::GuestDied {
+            log: LogTail::of(serial),
+        }),
+    }
+}
+
+/// Leaves the stand-in for parts of the guest's boot in `out`.
+fn stand_in(out: &Path) -> Result<PathBuf, VmError> {
+    let path = out.join("guest-udevadm");
+    fs::write(&path, command::STAND_IN)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .map_err(|error| VmError::io(format!("write {}", path.display()), error))?;
+    Ok(path)
+}
+
+/// virtme-ng and everything that it started.
+struct Machine {
+    group: Group,
+    stdout: Option<Receiver<String>>,
+    stderr: Option<JoinHandle<io::Result<u64>>>,
+    stderr_path: PathBuf,
+    qemu: Option<Qemu>,
+    qemu_peak: u64,
+    memory_must_be_shared: bool,
+}
+
+impl Machine {
+    fn start(setup: &Setup, guest: &Guest<'_>, out: &Path) -> Result<Self, VmError> {
+        let interactive = matches!(guest.task, Task::Shell);
+        let mut command = if interactive {
+            Command::new(&setup.vng)
+        } else {
+            command::trimmed(&setup.unshare, &stand_in(out)?, &setup.vng)
+        };
+        command.args(command::arguments(guest)).current_dir("/");
+        // Pipes, not files: QEMU opens these by name several times, and would truncate a file.
+        command.stderr(Stdio::piped());
+        if !interactive {
+            command.stdin(Stdio::null()).stdout(Stdio::piped());
+        }
+        let started = if interactive {
+            Group::spawn_on_terminal(&mut command)
+        } else {
+            Group::spawn(&mut command)
+        };
+        let mut group = started.map_err(|error| VmError::Start {
+            program: command.get_program().into(),
+            error,
+        })?;
+        let stdout = group.take_stdout().map(lines);
+        let stderr_path = out.join("guest.stderr");
+        let mut file = File::create(&stderr_path)
+            .map_err(|error| VmError::io(format!("write {}", stderr_path.display()), error))?;
+        let stderr = group
+            .take_stderr()
+            .map(|mut stderr| spawn(move || io::copy(&mut stderr, &mut file)));
+        Ok(Self {
+            group,
+            stdout,
+            stderr,
+            stderr_path,
+            qemu: None,
+            qemu_peak: 0,
+            memory_must_be_shared: !guest.devices.is_empty(),
+        })
+    }
+
+    /// Waits until virtme-ng ends, `None` if it takes longer than `limit`; an error is a reason to
+    /// end it.
+    fn watch(
+        &mut self,
+        limit: Duration,
+        mut devices: Option<&mut DeviceProcess>,
+        interrupt: &Interrupt,
+        line: &mut dyn FnMut(&str),
+    ) -> Result<Option<ExitStatus>, VmError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.pass_lines(line);
+            if let Some(signal) = interrupt.signal() {
+                return Err(VmError::Interrupted(signal));
+            }
+            if let Some(devices) = devices.as_deref_mut() {
+                devices.sample_memory();
+                match devices.ended()? {
+                    // They end well when QEMU has left them; the guest may then still be ending.
+                    Some(status) if !status.success() => {
+                        return Err(devices.died("while the guest ran", status));
+                    }
+                    _ => {}
+                }
+            }
+            let ended = self
+                .group
+                .ended()
+                .map_err(|error| VmError::io("wait for virtme-ng", error))?;
+            if let Some(status) = ended {
+                if self.memory_must_be_shared && self.qemu.is_none() && status.success() {
+                    return Err(VmError::QemuUnseen);
+                }
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            self.look_at_qemu()?;
+            sleep(TICK);
+        }
+    }
+
+    fn look_at_qemu(&mut self) -> Result<(), VmError> {
+        if self.qemu.is_none() {
+            self.qemu = memory::find_qemu(&self.group.tree());
+            let shared = self.qemu.is_none_or(|qemu| qemu.memory_is_shared);
+            if self.memory_must_be_shared && !shared {
+                return Err(VmError::MemoryNotShared);
+            }
+        }
+        if let Some(peak) = self.qemu.and_then(|qemu| memory::peak(qemu.pid)) {
+            self.qemu_peak = self.qemu_peak.max(peak);
+        }
+        Ok(())
+    }
+
+    fn pass_lines(&mut self, line: &mut dyn FnMut(&str)) {
+        if let Some(stdout) = &self.stdout {
+            for text in stdout.try_iter() {
+                line(&text);
+            }
+        }
+    }
+
+    /// Ends the machine and passes the rest of its output.
+    fn finish(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), VmError> {
+        self.group
+            .stop()
+            .map_err(|error| VmError::io("end virtme-ng", error))?;
+        if let Some(stdout) = self.stdout.take() {
+            for text in stdout {
+                line(&text);
+            }
+        }
+        if let Some(Ok(Err(error))) = self.stderr.take().map(JoinHandle::join) {
+            let what = format!("write {}", self.stderr_path.display());
+            return Err(VmError::io(what, error));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line of virtme-ng's `vng`.
+
+use super::kernel::Kernel;
+use crate::topology::Device;
+use serde_json::json;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+/// How the guest's instructions are executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    /// QEMU's software emulation: works everywhere.
+    Tcg,
+    /// The host's KVM.
+    Kvm,
+}
+
+/// What the guest runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// A shell script; its exit status is the run's.
+    Script(String),
+    /// An interactive shell on the terminal.
+    Shell,
+}
+
+/// The guest, as far as virtme-ng must know.
+#[derive(Debug, Clone)]
+pub struct Guest<'a> {
+    /// Its kernel.
+    pub kernel: &'a Kernel,
+    /// How it executes.
+    pub accel: Accel,
+    /// How many processors it has.
+    pub cpus: u8,
+    /// Its vfio-user devices; their servers listen already.
+    pub devices: &'a [Device],
+    /// More kernel parameters.
+    pub append: &'a [&'a str],
+    /// What it runs.
+    pub task: &'a Task,
+    /// Where the serial console goes.
+    pub serial: &'a Path,
+}
+
+/// Guest memory in MiB; a shared memfd, as virtme-ng makes it for virtiofs.
+pub const MEMORY_MIB: u32 = 1024;
+
+/// What the script of the guest leaves in the kernel log; its exit status follows.
+///
+/// virtme-ng reports 255 for a guest that died as well as for a command that exits with 255, and its
+/// own refusals look like a command's status. Only this line says that the command ran to its end.
+pub const STATUS_MARK: &str = "lab: the command ended with status ";
+
+/// Longest script: virtme-ng passes it in the kernel's command line, of which x86 takes 2048 bytes.
+pub const SCRIPT_MAX: usize = 700;
+
+/// The stand-in for what the guest's user space does at boot and a script does not need.
+pub const STAND_IN: &str = include_str!("guest-udevadm.sh");
+
+/// Programs of the guest's root that [`STAND_IN`] replaces, in a mount namespace of its own.
+const REPLACED: [&str; 2] = ["/usr/bin/udevadm", "/usr/bin/systemd-tmpfiles"];
+
+/// The command that starts `vng` in a mount namespace where `stand_in` takes the place of
+/// [`REPLACED`]; virtiofsd, and so the guest, sees that namespace.
+pub fn trimmed(unshare: &Path, stand_in: &Path, vng: &Path) -> Command {
+    let binds: Vec<_> = REPLACED
+        .iter()
+        .map(|path| format!("[ ! -e {path} ] || mount --bind \"$0\" {path}"))
+        .collect();
+    let script = format!("set -e; {}; exec \"$@\"", binds.join("; "));
+    let mut command = Command::new(unshare);
+    command
+        .args(["--mount", "sh", "-c", &script])
+        .arg(stand_in)
+        .arg(vng);
+    command
+}
+
+/// Arguments for `vng`.
+pub fn arguments(guest: &Guest<'_>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["--run".into(), guest.kernel.dir().into()];
+    match guest.accel {
+        Accel::Tcg => arguments.push("--disable-kvm".into()),
+        // With KVM it would take a machine without PCIe.
+        Accel::Kvm => arguments.push("--disable-microvm".into()),
+    }
+    for (option, value) in [
+        ("--cpus", guest.cpus.to_string()),
+        ("--memory", format!("{MEMORY_MIB}M")),
+        ("--name", "lab".into()),
+        ("--user", "root".into()),
+        ("--append", kernel_parameters(guest)),
+    ] {
+        arguments.extend([option.into(), value.into()]);
+    }
+    arguments.push(format!("--qemu-opts={}", qemu_options(guest)).into());
+    if let Task::Script(script) = guest.task {
+        arguments.extend(["--exec".into(), marked(script).into()]);
+    }
+    arguments
+}
+
+/// `script`, followed by what records its exit status.
+fn marked(script: &str) -> String {
+    format!("( {script}\n)\ns=$?; echo \"<5>{STATUS_MARK}$s\" >/dev/kmsg; exit $s")
+}
+
+fn kernel_parameters(guest: &Guest<'_>) -> String {
+    let mut parameters = vec!["loglevel=7", "printk.devkmsg=on"];
+    parameters.extend(guest.append);
+    parameters.join(" ")
+}
+
+/// QEMU's options, as one string that virtme-ng gives to a shell.
+fn qemu_options(guest: &Guest<'_>) -> String {
+    let machine = match guest.accel {
+        Accel::Tcg => "q35",
+        // Without a fallback: a guest that was to run under KVM must not run under TCG.
+        Accel::Kvm => "q35,accel=kvm",
+    };
+    // EPYC: peer-to-peer DMA through the host bridge needs a processor that the kernel trusts with it.
+    let mut options = vec![
+        "-machine".into(),
+        machine.into(),
+        "-cpu".into(),
+        "EPYC".into(),
+    ];
+    // virtme-ng sends a script's console to /dev/null, and a shell's kernel messages to stderr.
+    let console = match guest.task {
+        Task::Script(_) => "console",
+        Task::Shell => "dmesg",
+    };
+    let path = format!("chardev.{console}.path={}", guest.serial.display());
+    options.extend(["-set".into(), shell_quote(&path)]);
+    for device in guest.devices {
+        let device = json!({
+            "driver": "vfio-user-pci",
+            "socket": {"type": "unix", "path": device.socket},
+            "bus": "pcie.0",
+            "addr": format!("{:#x}", device.slot),
+            "rombar": 0,
+        });
+        options.extend(["-device".into(), shell_quote(&device.to_string())]);
+    }
+    options.join(" ")
+}
+
+/// `text` as one word of a POSIX shell.
+pub fn shell_quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Topology;
+    use std::fs;
+
+    fn kernel(dir: &Path) -> Kernel {
+        fs::create_dir_all(dir.join("arch/x86/boot")).unwrap();
+        for file in ["arch/x86/boot/bzImage", ".config", "modules.order"] {
+            fs::write(dir.join(file), "").unwrap();
+        }
+        Kernel::at(dir).unwrap()
+    }
+
+    fn line(accel: Accel, task: &Task) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = kernel(dir.path());
+        let guest = Guest {
+            kernel: &kernel,
+            accel,
+            cpus: 2,
+            devices: &Topology::T1.devices(Path::new("/run/l")),
+            append: &["kunit.enable=0"],
+            task,
+            serial: Path::new("/out/it's/serial.log"),
+        };
+        arguments(&guest)
+            .into_iter()
+            .map(|argument| argument.into_string().unwrap())
+            .collect()
+    }
+
+    /// The words that the shell, to which virtme-ng gives QEMU's options, makes of them.
+    fn qemu_words(line: &[String]) -> Vec<String> {
+        let options = line
+            .iter()
+            .find_map(|argument| argument.strip_prefix("--qemu-opts="))
+            .unwrap();
+        let output = Command::new("sh")
+            .args(["-c", &format!("printf '%s\\n' {options}")])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn value<'a>(line: &'a [String], option: &str) -> &'a str {
+        let at = line.iter().position(|argument| argument == option).unwrap();
+        &line[at + 1]
+    }
+
+    #[test]
+    fn software_emulation_is_asked_for() {
+        let line = line(Accel::Tcg, &Task::Script("true".into()));
+        assert!(line.contains(&"--disable-kvm".into()));
+        let words = qemu_words(&line);
+        assert_eq!(value(&words, "-machine"), "q35");
+        assert_eq!(value(&words, "-cpu"), "EPYC");
+    }
+
+    #[test]
+    fn kvm_has_no_fallback_and_keeps_pcie() {
+        let line = line(Accel::Kvm, &Task::Script("true".into()));
+        assert!(!line.contains(&"--disable-kvm".into()));
+        assert!(line.contains(&"--disable-microvm".into()));
+        assert_eq!(value(&qemu_words(&line), "-machine"), "q35,accel=kvm");
+    }
+
+    #[test]
+    fn devices_and_log_survive_the_shell() {
+        let line = line(Accel::Tcg, &Task::Script("true".into()));
+        let words = qemu_words(&line);
+        assert_eq!(
+            value(&words, "-set"),
+            "chardev.console.path=/out/it's/serial.log"
+        );
+        let devices: Vec<serde_json::Value> = words
+            .iter()
+            .filter(|word| word.starts_with('{'))
+            .map(|word| serde_json::from_str(word).unwrap())
+            .collect();
+        assert_eq!(devices.len(), 3);
+        assert_eq!(devices[0]["driver"], "vfio-user-pci");
+        assert_eq!(devices[0]["addr"], "0x10");
+        assert_eq!(devices[0]["bus"], "pcie.0");
+        assert_eq!(devices[0]["rombar"], 0);
+        assert_eq!(devices[0]["socket"]["path"], "/run/l/initiator.sock");
+        assert_eq!(devices[1]["addr"], "0x11");
+    }
+
+    #[test]
+    fn the_kernel_may_speak_and_gets_its_parameters() {
+        let line = line(Accel::Tcg, &Task::Script("true".into()));
+        let append = value(&line, "--append");
+        assert_eq!(append, "loglevel=7 printk.devkmsg=on kunit.enable=0");
+    }
+
+    #[test]
+    fn a_script_is_marked_and_keeps_its_status() {
+        let line = line(Accel::Tcg, &Task::Script("exit 7".into()));
+        let script = value(&line, "--exec").replace("/dev/kmsg", "/dev/stdout");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(7));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, format!("<5>{STATUS_MARK}7\n"));
+    }
+
+    #[test]
+    fn a_shell_runs_no_script() {
+        let line = line(Accel::Tcg, &Task::Shell);
+        assert!(!line.contains(&"--exec".into()));
+        assert!(value(&qemu_words(&line), "-set").starts_with("chardev.dmesg.path="));
+    }
+}

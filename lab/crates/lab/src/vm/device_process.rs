@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The process that serves the devices (`lab devices`), seen from the one that runs the guest.
+
+use super::log::tail;
+use super::memory::beyond_guest;
+use super::{Setup, VmError};
+use crate::process::{Group, TICK, lines};
+use crate::signals::Interrupt;
+use crate::topology::{Device, Devices};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// What the device process prints when QEMU may connect.
+pub const READY_LINE: &str = "ready";
+
+/// The running device process.
+#[derive(Debug)]
+pub struct DeviceProcess {
+    group: Group,
+    log: PathBuf,
+    // Holds the sockets; removed when the process has ended.
+    _run_dir: tempfile::TempDir,
+    devices: Vec<Device>,
+    peak: u64,
+}
+
+impl DeviceProcess {
+    /// Starts `lab devices …` and waits until it is ready. Its traces and its log go to `out`.
+    pub fn start(
+        setup: &Setup,
+        devices: Devices,
+        out: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Self, VmError> {
+        let run_dir = tempfile::Builder::new()
+            .prefix("lab-")
+            .tempdir()
+            .map_err(|error| VmError::io("make a directory for the device sockets", error))?;
+        let log = out.join("devices.log");
+        let log_file = File::create(&log)
+            .map_err(|error| VmError::io(format!("write {}", log.display()), error))?;
+        let mut command = Command::new(&setup.lab);
+        command
+            .arg("devices")
+            .arg("--dir")
+            .arg(run_dir.path())
+            .arg("--trace")
+            .arg(out)
+            .arg(format!("--end-with-parent={}", std::process::id()))
+            .args(devices.options())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log_file);
+        let group = Group::spawn(&mut command).map_err(|error| VmError::Start {
+            program: setup.lab.clone(),
+            error,
+        })?;
+        let mut this = Self {
+            group,
+            log,
+            devices: devices.topology.devices(run_dir.path()),
+            _run_dir: run_dir,
+            peak: 0,
+        };
+        this.wait_until_ready(setup.ready_limit, interrupt)?;
+        Ok(this)
+    }
+
+    fn wait_until_ready(&mut self, limit: Duration, interrupt: &Interrupt) -> Result<(), VmError> {
+        let lines = self.group.take_stdout().map(lines);
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut said = lines.iter().flat_map(Receiver::try_iter);
+            if said.any(|line| line == READY_LINE) {
+                return Ok(());
+            }
+            if let Some(signal) = interrupt.signal() {
+                return Err(VmError::Interrupted(signal));
+            }
+            if let Some(status) = self.ended()? {
+                return Err(self.died("before it was ready", status));
+            }
+            if Instant::now() >= deadline {
+                return Err(VmError::DevicesNotReady {
+                    limit,
+                    log: self.log_tail(),
+                });
+            }
+            sleep(TICK);
+        }
+    }
+
+    /// The devices that QEMU is to connect to.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// How the process ended, if it did.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, VmError> {
+        self.group
+            .ended()
+            .map_err(|error| VmError::io("wait for the device process", error))
+    }
+
+    /// Takes note of the memory that the process uses now, the guest's memory not counted.
+    pub fn sample_memory(&mut self) {
+        if let Some(bytes) = beyond_guest(self.group.id()) {
+            self.peak = self.peak.max(bytes);
+        }
+    }
+
+    /// The most memory that was noted, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// Waits for the process after QEMU has left it: it ends by itself, and well.
+    pub fn leave(&mut self, limit: Duration) -> Result<(), VmError> {
+        let ended = self
+            .group
+            .wait(limit)
+            .map_err(|error| VmError::io("wait for the device process", error))?;
+        match ended {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(self.died("at the end", status)),
+            None => Err(VmError::DevicesStay {
+                limit,
+                log: self.log_tail(),
+            }),
+        }
+    }
+
+    /// The error for a process that ended `when` it should not have.
+    pub fn died(&self, when: &'static str, status: ExitStatus) -> VmError {
+        VmError::DevicesDied {
+            when,
+            status,
+            log: self.log_tail(),
+        }
+    }
+
+    fn log_tail(&self) -> LogTail {
+        LogTail::of(&self.log)
+    }
+}
+
+/// The last lines of a log file, to be shown behind an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogTail {
+    path: PathBuf,
+    lines: Vec<String>,
+}
+
+impl LogTail {
+    const LINES: usize = 5;
+
+    /// Reads the end of `path`; a file that cannot be read has no lines.
+    pub fn of(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        Self {
+            path: path.into(),
+            lines: tail(&text, Self::LINES)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for LogTail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.lines.is_empty() {
+            return write!(f, "{} is empty", self.path.display());
+        }
+        write!(f, "the end of {}:", self.path.display())?;
+        for line in &self.lines {
+            write!(f, "\n    {line}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs with made-up programs in place of virtme-ng, QEMU and the device process.
+
+use super::*;
+use crate::fake;
+use std::cell::RefCell;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A directory with made-up programs and a made-up kernel.
+pub(super) struct Bench {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) setup: Setup,
+    pub(super) kernel: Kernel,
+}
+
+/// Finds the serial log in virtme-ng's arguments.
+const PREAMBLE: &str = r"out=$root/out
+for argument; do
+	case $argument in *chardev.console.path=*) log=${argument#*chardev.console.path=}; log=${log%%\'*};; esac
+done";
+
+/// A device process that is ready and stays until it is ended.
+const GOOD_DEVICES: &str = "echo ready; exec sleep 1000";
+
+impl Bench {
+    /// `vng` and `devices` are the bodies of shell scripts. In both, `$root` is the bench's directory
+    /// and `$out` that of a [`Bench::run`]; in `vng`, `$log` is the serial log.
+    pub(super) fn new(vng: &str, devices: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let script = |name: &str, body: &str| {
+            let text = format!("#!/bin/sh\nroot={}\n{PREAMBLE}\n{body}\n", root.display());
+            fake::script(root, name, &text)
+        };
+        let setup = Setup {
+            // What stands before vng: --mount sh -c SCRIPT STAND-IN.
+            unshare: script("unshare", "shift 5; exec \"$@\""),
+            vng: script("vng", vng),
+            lab: script("lab", devices),
+            ready_limit: LONG,
+            leave_limit: LONG,
+        };
+        let build = root.join("kernel");
+        fs::create_dir_all(build.join("arch/x86/boot")).unwrap();
+        for file in ["arch/x86/boot/bzImage", ".config", "modules.order"] {
+            fs::write(build.join(file), "").unwrap();
+        }
+        Self {
+            setup,
+            kernel: Kernel::at(&build).unwrap(),
+            dir,
+        }
+    }
+
+    fn run(&self, devices: Option<Devices>, limit: Duration) -> Result<Run, VmError> {
+        self.run_with(devices, limit, &Interrupt::default(), &mut |_| {})
+    }
+
+    fn run_with(
+        &self,
+        devices: Option<Devices>,
+        limit: Duration,
+        interrupt: &Interrupt,
+        line: &mut dyn FnMut(&str),
+    ) -> Result<Run, VmError> {
+        let vm = Vm {
+            kernel: &self.kernel,
+            accel: Accel::Tcg,
+            cpus: 1,
+            devices,
+            append: &[],
+            task: Task::Script("true".into()),
+            limit,
+            out: &self.dir.path().join("out"),
+        };
+        run(&self.setup, &vm, interrupt, line)
+    }
+}
+
+/// The end of a guest whose command returned `status`.
+fn end(status: u8) -> String {
+    format!("echo '[    1.000000] {STATUS_MARK}{status}' >>$log; exit {status}")
+}
+
+/// The fake QEMU's part of a vng script: it stays until the file `seen` exists.
+fn qemu(bench_dir: &str, backend: &str) -> String {
+    let qemu = format!("{bench_dir}/qemu-system-fake");
+    format!("{qemu} --version; {qemu} -kernel bzImage -object {backend} & echo up; wait $!")
+}
+
+fn gone(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn lines_and_status_come_back() {
+    for status in [0, 3, 255] {
+        let vng = format!("echo one; echo two; {}", end(status));
+        let bench = Bench::new(&vng, "");
+        let mut lines = Vec::new();
+        let run = bench
+            .run_with(None, LONG, &Interrupt::default(), &mut |line| {
+                lines.push(line.to_owned());
+            })
+            .unwrap();
+        assert_eq!(run.status, status);
+        assert_eq!(lines, ["one", "two"]);
+        assert!(run.serial.ends_with("out/serial.log"));
+    }
+}
+
+#[test]
+fn a_guest_that_died_is_no_status_255() {
+    let bench = Bench::new("echo '[    0.5] last words' >>$log; exit 255", "");
+    let error = bench.run(None, LONG).unwrap_err();
+    assert!(matches!(error, VmError::GuestDied { .. }), "{error}");
+    assert!(error.to_string().contains("last words"), "{error}");
+}
+
+#[test]
+fn a_status_that_virtme_ng_does_not_confirm_is_lost() {
+    let vng = end(3).replace("exit 3", "exit 0");
+    let error = Bench::new(&vng, "").run(None, LONG).unwrap_err();
+    assert!(
+        matches!(error, VmError::StatusLost { status: 3, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_virtme_ng_that_refuses_is_quoted() {
+    let bench = Bench::new("echo 'no such kernel' >&2; exit 1", "");
+    let error = bench.run(None, LONG).unwrap_err();
+    assert!(matches!(error, VmError::NoGuest { .. }), "{error}");
+    assert!(error.to_string().contains("no such kernel"), "{error}");
+}
+
+#[test]
+fn a_program_that_is_missing_is_named() {
+    let mut bench = Bench::new("", "");
+    bench.setup.unshare = "/nowhere/unshare".into();
+    let error = bench.run(None, LONG).unwrap_err().to_string();
+    assert!(
+        error.starts_with("cannot start /nowhere/unshare: "),
+        "{error}"
+    );
+    bench.setup.lab = "/nowhere/lab".into();
+    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    assert!(matches!(error, VmError::Start { .. }), "{error}");
+}
+
+#[test]
+fn a_complaint_fails_a_run_that_succeeded() {
+    let vng = format!(
+        "echo '[    0.5] WARNING: possible circular locking dependency detected' >>$log; {}",
+        end(0)
+    );
+    let error = Bench::new(&vng, "").run(None, LONG).unwrap_err();
+    let VmError::Kernel { complaint, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(complaint.line, 1);
+    assert!(error.to_string().contains("circular locking"), "{error}");
+}
+
+#[test]
+fn a_log_of_an_earlier_run_does_not_count() {
+    let bench = Bench::new("exit 1", "");
+    let out = bench.dir.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("serial.log"), format!("{STATUS_MARK}1\n")).unwrap();
+    let error = bench.run(None, LONG).unwrap_err();
+    assert!(matches!(error, VmError::NoGuest { .. }), "{error}");
+}
+
+#[test]
+fn a_guest_that_hangs_is_killed_with_its_children() {
+    let vng = "sleep 1000 & echo $! >$out/child; echo '[    0.5] booting' >>$log; wait";
+    let bench = Bench::new(vng, "");
+    let error = bench.run(None, Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(error, VmError::TimedOut { .. }), "{error}");
+    assert!(error.to_string().contains("booting"), "{error}");
+    let child = fs::read_to_string(bench.dir.path().join("out/child")).unwrap();
+    assert!(gone(&child));
+}
+
+#[test]
+fn a_panic_explains_a_hang() {
+    let vng = "echo '[    0.5] Kernel panic - not syncing: no init' >>$log; exec sleep 1000";
+    let error = Bench::new(vng, "")
+        .run(None, Duration::from_millis(300))
+        .unwrap_err();
+    assert!(error.to_string().contains("no init"), "{error}");
+}
+
+#[test]
+fn a_request_to_stop_ends_everything() {
+    let bench = Bench::new(
+        "echo $$ >$out/vng; echo up; exec sleep 1000",
+        "echo $$ >$out/devices; echo ready; exec sleep 1000",
+    );
+    let interrupt = Interrupt::default();
+    let error = bench
+        .run_with(Some(Devices::default()), LONG, &interrupt, &mut |_| {
+            interrupt.request();
+        })
+        .unwrap_err();
+    assert!(matches!(error, VmError::Interrupted("SIGTERM")), "{error}");
+    for name in ["vng", "devices"] {
+        let pid = fs::read_to_string(bench.dir.path().join("out").join(name)).unwrap();
+        assert!(gone(&pid), "{name}");
+    }
+}
+
+#[test]
+fn devices_that_never_listen_stop_the_run() {
+    let mut bench = Bench::new("echo >$out/started", "echo waiting >&2; exec sleep 1000");
+    bench.setup.ready_limit = Duration::from_millis(300);
+    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    assert!(matches!(error, VmError::DevicesNotReady { .. }), "{error}");
+    assert!(error.to_string().contains("waiting"), "{error}");
+    assert!(!bench.dir.path().join("out/started").exists());
+}
+
+#[test]
+fn devices_that_die_at_once_are_quoted() {
+    let bench = Bench::new("", "echo 'cannot bind' >&2; exit 1");
+    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the device process died before it was ready (exit status: 1)"),
+        "{text}"
+    );
+    assert!(text.contains("cannot bind"), "{text}");
+}
+
+#[test]
+fn devices_that_die_stop_the_guest() {
+    let bench = Bench::new(
+        "echo $$ >$out/vng; exec sleep 1000",
+        "echo ready; while [ ! -s $out/vng ]; do sleep 0.1; done; echo 'bad request' >&2; exit 1",
+    );
+    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the device process died while the guest ran"),
+        "{text}"
+    );
+    assert!(text.contains("bad request"), "{text}");
+    let vng = fs::read_to_string(bench.dir.path().join("out/vng")).unwrap();
+    assert!(gone(&vng));
+}
+
+/// A run with a fake QEMU, which is there until lab can have seen it.
+fn with_qemu(backend: &str, devices: &str, leave_limit: Duration) -> (Bench, Result<Run, VmError>) {
+    let mut bench = Bench::new("", devices);
+    bench.setup.leave_limit = leave_limit;
+    let dir = bench.dir.path();
+    fake::script(
+        dir,
+        "qemu-system-fake",
+        &format!(
+            "#!/bin/sh\n[ $# -gt 1 ] || exit\nwhile [ ! -e {}/seen ]; do sleep 0.1; done\nsleep 0.1\n",
+            dir.display()
+        ),
+    );
+    let text = format!(
+        "#!/bin/sh\nroot={0}\n{PREAMBLE}\n{1}\ntouch {0}/left\n{2}\n",
+        dir.display(),
+        qemu(&dir.display().to_string(), backend),
+        end(0)
+    );
+    fake::script(dir, "vng", &text);
+    let seen = RefCell::new(dir.join("seen"));
+    let result = bench.run_with(
+        Some(Devices::default()),
+        LONG,
+        &Interrupt::default(),
+        &mut |_| {
+            File::create(&*seen.borrow()).unwrap();
+        },
+    );
+    (bench, result)
+}
+
+const SHARED: &str = "memory-backend-memfd,id=mem,size=1024M,share=on";
+
+/// Devices that end when the fake QEMU has gone.
+fn leaving(with: &str) -> String {
+    format!("echo ready; while [ ! -e $out/../left ]; do sleep 0.1; done; {with}")
+}
+
+#[test]
+fn a_run_with_devices_succeeds() {
+    let (_bench, result) = with_qemu(SHARED, &leaving("exit 0"), LONG);
+    let run = result.unwrap();
+    assert_eq!(run.status, 0);
+    assert!(run.devices_peak > 0);
+    assert!(run.qemu_peak > 0);
+}
+
+#[test]
+fn memory_that_is_not_shared_is_refused() {
+    let private = SHARED.replace("share=on", "share=off");
+    let (_bench, result) = with_qemu(&private, GOOD_DEVICES, LONG);
+    let error = result.unwrap_err();
+    assert!(matches!(error, VmError::MemoryNotShared), "{error}");
+}
+
+#[test]
+fn devices_that_fail_at_the_end_fail_the_run() {
+    let (_bench, result) = with_qemu(SHARED, &leaving("echo 'lost a write' >&2; exit 1"), LONG);
+    let error = result.unwrap_err();
+    assert!(matches!(error, VmError::DevicesDied { .. }), "{error}");
+    assert!(error.to_string().contains("lost a write"), "{error}");
+}
+
+#[test]
+fn devices_that_stay_behind_are_ended() {
+    let devices = format!("echo $$ >$out/devices; {GOOD_DEVICES}");
+    let (bench, result) = with_qemu(SHARED, &devices, Duration::from_millis(300));
+    let error = result.unwrap_err();
+    assert!(matches!(error, VmError::DevicesStay { .. }), "{error}");
+    let pid = fs::read_to_string(bench.dir.path().join("out/devices")).unwrap();
+    assert!(gone(&pid));
+}
+
+#[test]
+fn a_success_without_a_visible_qemu_proves_nothing() {
+    let bench = Bench::new(&end(0), GOOD_DEVICES);
+    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    assert!(matches!(error, VmError::QemuUnseen), "{error}");
+}
+
+#[test]
+fn a_long_script_is_refused() {
+    let bench = Bench::new("", "");
+    let vm = Vm {
+        kernel: &bench.kernel,
+        accel: Accel::Tcg,
+        cpus: 1,
+        devices: None,
+        append: &[],
+        task: Task::Script("x".repeat(SCRIPT_MAX + 1)),
+        limit: LONG,
+        out: &bench.dir.path().join("out"),
+    };
+    let error = run(&bench.setup, &vm, &Interrupt::default(), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, VmError::ScriptTooLong(_)), "{error}");
+}
