@@ -13,7 +13,7 @@ use crate::results::tap::Tap;
 use crate::results::{Case, Reader};
 use crate::signals::Interrupt;
 use crate::style::{Style, relative};
-use crate::topology::{Devices, LinkMode};
+use crate::topology::{Devices, LinkMode, Topology};
 use crate::vm::{self, Accel, Kernel, Setup, Task, Vm, VmError};
 use report::Report;
 pub use report::Totals;
@@ -29,10 +29,14 @@ const SCRIPTS_LIMIT: Duration = Duration::from_secs(10 * 60);
 const GUEST_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// KUnit suites of this project.
-const SUITES: [&str; 2] = ["rust_tph", "rust_dma_buf"];
+const SUITES: [&str; 1] = ["rust_pci_tph"];
 
-/// Kernel parameter that keeps the kernel's own suites out of the boot.
-const SUITES_GLOB: &str = "kunit.filter_glob=rust_*";
+/// Kernel parameters that run them, and not the kernel's own suites, when the guest boots.
+const RUN_SUITES: [&str; 3] = [
+    "kunit.enable=1",
+    "kunit.autorun=1",
+    "kunit.filter_glob=rust_pci_tph",
+];
 
 /// Why not every test could be run. Whatever a test does is a result, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -173,8 +177,11 @@ impl Context<'_> {
             accel: self.accel,
             // Two, so that what runs in parallel can collide.
             cpus: 2,
-            devices: Some(Devices::default()),
-            append: &[SUITES_GLOB],
+            devices: Some(Devices {
+                topology: Topology::T1Completers,
+                ..Devices::default()
+            }),
+            append: &RUN_SUITES,
             task: Task::Script(guest::script(dir)),
             limit: GUEST_LIMIT,
             out: &self.out_of_guest(),

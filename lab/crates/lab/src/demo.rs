@@ -103,7 +103,7 @@ pub fn record(
         // A second one costs more than it helps: little of a boot runs in parallel.
         cpus: 1,
         devices: Some(plan.devices()),
-        append: &["kunit.enable=0"],
+        append: &[],
         task: Task::Script(command(&program, plan.publish)),
         limit: LIMIT,
         out: plan.out,

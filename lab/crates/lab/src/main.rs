@@ -71,7 +71,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 accel: lab.accel,
                 cpus: 2,
                 devices: Some(args.devices),
-                append: &["kunit.enable=0"],
+                append: &[],
                 task: Task::Shell,
                 limit: SHELL_LIMIT,
                 out: &args.out,

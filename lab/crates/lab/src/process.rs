@@ -20,6 +20,9 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// How long a group may take to end after SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 3000 });
 
+/// How long a pipe is silent before nothing more is expected from it.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// A running program with its descendants. Dropping it ends them: nothing outlives its owner.
 #[derive(Debug)]
 pub struct Group {
@@ -175,6 +178,12 @@ pub fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     receiver
+}
+
+/// What is left of `lines` after the processes that wrote them have ended. A process that slipped
+/// away may hold the pipe open for ever, so silence ends it, too.
+pub fn rest(lines: &Receiver<String>) -> impl Iterator<Item = String> {
+    std::iter::from_fn(|| lines.recv_timeout(SILENCE).ok())
 }
 
 fn pid(number: u32) -> Option<Pid> {

@@ -62,7 +62,6 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
             return Ok(());
         }
     }
-    let completer = args.devices.completer.into();
     let running = devices::serve(&Served {
         mode: args.devices.mode.into(),
         trace_dir: Some(args.trace.clone()),
@@ -71,7 +70,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
             .topology
             .devices(&args.dir)
             .into_iter()
-            .map(|device| endpoint(device, completer))
+            .map(|device| endpoint(device, args.devices.completer))
             .collect(),
     })?;
     let mut stdout = io::stdout();
@@ -82,17 +81,21 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn endpoint(device: Device, completer: CompleterType) -> Endpoint {
+fn endpoint(device: Device, completer: Completer) -> Endpoint {
+    let accelerator = |completer: Completer| {
+        Kind::Accelerator(AcceleratorConfig {
+            completer: completer.into(),
+            memory: ACCELERATOR_MEMORY,
+        })
+    };
     Endpoint {
         bdf: device.bdf(),
         name: device.name.into(),
         kind: match device.role {
             Role::Initiator => Kind::Initiator(InitiatorConfig { extended: false }),
             Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig { extended: true }),
-            Role::Accelerator => Kind::Accelerator(AcceleratorConfig {
-                completer,
-                memory: ACCELERATOR_MEMORY,
-            }),
+            Role::Accelerator => accelerator(completer),
+            Role::AcceleratorOf(completer) => accelerator(completer),
         },
         socket: device.socket,
     }

@@ -12,6 +12,8 @@ pub enum Topology {
     /// of them integrated endpoints on the root bus.
     #[default]
     T1,
+    /// T1 and, from 00:13.0 on, an accelerator of each completer type that T1's has not.
+    T1Completers,
 }
 
 /// What a device of a topology is.
@@ -23,6 +25,8 @@ pub enum Role {
     ExtendedInitiator,
     /// The completer.
     Accelerator,
+    /// A completer of this type, whatever the type of the other is.
+    AcceleratorOf(Completer),
 }
 
 /// A device of a topology.
@@ -54,13 +58,20 @@ impl Topology {
             slot,
             socket: dir.join(format!("{name}.sock")),
         };
-        match self {
-            Self::T1 => vec![
-                device(Role::Initiator, "initiator", 0x10),
-                device(Role::Accelerator, "accelerator", 0x11),
-                device(Role::ExtendedInitiator, "initiator-ext", 0x12),
-            ],
+        let mut devices = vec![
+            device(Role::Initiator, "initiator", 0x10),
+            device(Role::Accelerator, "accelerator", 0x11),
+            device(Role::ExtendedInitiator, "initiator-ext", 0x12),
+        ];
+        if self == Self::T1Completers {
+            let of = Role::AcceleratorOf;
+            devices.extend([
+                device(of(Completer::None), "accelerator-none", 0x13),
+                device(of(Completer::Tph), "accelerator-tph", 0x14),
+                device(of(Completer::Reserved), "accelerator-reserved", 0x15),
+            ]);
         }
+        devices
     }
 }
 

@@ -19,7 +19,7 @@ pub use device_process::READY_LINE;
 pub use error::VmError;
 pub use kernel::{Kernel, KernelError};
 
-use crate::process::{Group, TICK, lines};
+use crate::process::{Group, TICK, lines, rest};
 use crate::signals::Interrupt;
 use crate::topology::Devices;
 use command::{Guest, SCRIPT_MAX, STATUS_MARK};
@@ -342,7 +342,7 @@ impl Machine {
             .stop()
             .map_err(|error| VmError::io("end virtme-ng", error))?;
         if let Some(stdout) = self.stdout.take() {
-            for text in stdout {
+            for text in rest(&stdout) {
                 line(&text);
             }
         }

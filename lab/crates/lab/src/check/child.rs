@@ -3,7 +3,7 @@
 
 use super::CheckError;
 use super::report::Report;
-use crate::process::{Group, TICK, lines};
+use crate::process::{Group, TICK, lines, rest};
 use crate::results::{Case, Reader};
 use crate::signals::Interrupt;
 use std::io;
@@ -92,7 +92,7 @@ fn stream(
         sleep(TICK);
     };
     group.stop()?;
-    for line in lines {
+    for line in rest(&lines) {
         take(&line)?;
     }
     Ok(end)
@@ -154,6 +154,24 @@ mod tests {
     fn a_program_that_hangs_is_killed() {
         let text = check("echo 1..2; echo ok 1 - a; sleep 1000", Duration::ZERO);
         assert!(text.contains("was killed"), "{text}");
+    }
+
+    #[test]
+    fn a_child_that_slipped_away_does_not_hold_up_the_results() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("stray");
+        let file = file.display();
+        let text = check(
+            &format!(
+                "setsid sh -c 'echo $$ >{file}; exec sleep 1000' &\n\
+                 while [ ! -s {file} ]; do sleep 0.1; done; echo 1..1; echo ok 1 - a"
+            ),
+            LONG,
+        );
+        assert!(text.ends_with("1 passed, 0 failed, 0 skipped\n"), "{text}");
+        let kill = format!("kill $(cat {file})");
+        let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(killed.success());
     }
 
     #[test]

@@ -14,6 +14,11 @@ struct Level {
     seen: usize,
 }
 
+/// Whether a diagnostic line is only an attribute that KUnit prints for every test.
+fn is_attribute(note: &str) -> bool {
+    note.contains("speed: ") || note.starts_with("module: ")
+}
+
 /// Reads the results of the suites whose name begins with one of the given prefixes.
 #[derive(Debug)]
 pub struct Ktap {
@@ -134,7 +139,9 @@ impl Reader for Ktap {
             .last()
             .is_some_and(|level| !level.suite.is_empty() && self.wanted(&level.suite));
         match body.strip_prefix("# ") {
-            Some(note) if in_suite && depth > 0 => vec![Event::Note(note.to_owned())],
+            Some(note) if in_suite && depth > 0 && !is_attribute(note) => {
+                vec![Event::Note(note.to_owned())]
+            }
             _ => Vec::new(),
         }
     }
@@ -199,6 +206,21 @@ mod tests {
                 Case::skip("rust_tph: extended", "no device"),
             ]
         );
+    }
+
+    #[test]
+    fn the_words_of_a_failure_are_shown_and_attributes_are_not() {
+        let words = "    # hint_is_validated: ASSERTION FAILED at rust/kernel/pci/tph.rs:1";
+        let log = LOG.replace(
+            "[    1.000011]",
+            &format!("[    1.0] {words}\n[    1.0]     # hint.speed: normal\n[    1.000011]"),
+        );
+        let notes: Vec<_> = read_all(&mut Ktap::new(&["rust_tph"]), &log)
+            .into_iter()
+            .filter(|event| matches!(event, Event::Note(_)))
+            .collect();
+        let words = words.trim_start().trim_start_matches("# ");
+        assert_eq!(notes, [Event::Note(words.into())]);
     }
 
     #[test]

@@ -175,7 +175,7 @@ mod tests {
             accel,
             cpus: 2,
             devices: &Topology::T1.devices(Path::new("/run/l")),
-            append: &["kunit.enable=0"],
+            append: &["kunit.enable=1"],
             task,
             serial: Path::new("/out/it's/serial.log"),
         };
@@ -247,7 +247,7 @@ mod tests {
     fn the_kernel_may_speak_and_gets_its_parameters() {
         let line = line(Accel::Tcg, &Task::Script("true".into()));
         let append = value(&line, "--append");
-        assert_eq!(append, "loglevel=7 printk.devkmsg=on kunit.enable=0");
+        assert_eq!(append, "loglevel=7 printk.devkmsg=on kunit.enable=1");
     }
 
     #[test]

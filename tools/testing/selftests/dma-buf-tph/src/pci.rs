@@ -18,23 +18,64 @@ pub struct Device {
     sysfs: PathBuf,
 }
 
+/// TPH Completer Supported, bits 13:12 of Device Capabilities 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompleterType {
+    /// It takes no hints.
+    None = 0,
+    /// It takes 8-bit tags.
+    Tph = 1,
+    /// Reserved by the specification.
+    Reserved = 2,
+    /// It takes 8-bit and 16-bit tags.
+    ExtTph = 3,
+}
+
 impl Device {
-    /// Finds the first function with these ids.
-    pub fn find(vendor: u16, device: u16) -> io::Result<Self> {
+    /// Finds the lab's accelerator of this completer type.
+    pub fn accelerator(completer: CompleterType) -> io::Result<Self> {
         for entry in fs::read_dir(DEVICES)? {
-            let sysfs = entry?.path();
-            let id = |name| -> io::Result<u16> {
-                let text = fs::read_to_string(sysfs.join(name))?;
-                u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).map_err(Error::other)
+            let device = Self {
+                sysfs: entry?.path(),
             };
-            if id("vendor")? == vendor && id("device")? == device {
-                return Ok(Self { sysfs });
+            if device.id("vendor")? == VENDOR
+                && device.id("device")? == ACCELERATOR
+                && device.completer_field()? == completer as u8
+            {
+                return Ok(device);
             }
         }
 
         Err(Error::other(format!(
-            "no PCI device {vendor:04x}:{device:04x}: start the guest with the lab's devices"
+            "no accelerator that is a completer of type {completer:?}: start the guest with the lab's devices"
         )))
+    }
+
+    fn id(&self, name: &str) -> io::Result<u16> {
+        let text = fs::read_to_string(self.sysfs.join(name))?;
+        u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).map_err(Error::other)
+    }
+
+    fn completer_field(&self) -> io::Result<u8> {
+        const CAPABILITIES: usize = 0x34;
+        const EXPRESS: u8 = 0x10;
+        const DEVCAP2: usize = 0x24;
+
+        let config = fs::read(self.sysfs.join("config"))?;
+        let byte = |offset: usize| {
+            config
+                .get(offset)
+                .copied()
+                .ok_or_else(|| Error::other(format!("{}: short config space", self.address())))
+        };
+        let mut capability = usize::from(byte(CAPABILITIES)?);
+        while capability != 0 {
+            if byte(capability)? == EXPRESS {
+                return Ok(byte(capability + DEVCAP2 + 1)? >> 4 & 3);
+            }
+            capability = usize::from(byte(capability + 1)?);
+        }
+        Err(Error::other(format!("{}: no PCI Express", self.address())))
     }
 
     /// Its address, such as `0000:00:11.0`.

@@ -6,9 +6,10 @@
 //! Extended initiator.
 
 use dma_buf_tph::initiator::{self, Hint, Initiator};
+use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::tap::{self, assert_errno};
+use dma_buf_tph::udmabuf;
 use dma_buf_tph::vfio::{DMA_BUF_TPH, Device, GET, PROBE, SET, TPH_ST, TPH_ST_EXT, Tph};
-use dma_buf_tph::{pci, udmabuf};
 use libc::{EBADF, EBUSY, EFAULT, EINVAL, ENODEV, ENOENT, ENOTTY};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -57,7 +58,7 @@ struct Accelerator {
 
 impl Accelerator {
     fn open() -> io::Result<Self> {
-        let vfio = Device::open(&pci::Device::find(pci::VENDOR, pci::ACCELERATOR)?)?;
+        let vfio = Device::open(&pci::Device::accelerator(CompleterType::ExtTph)?)?;
         vfio.set_memory_enable(true)?;
         Ok(Self { vfio })
     }

@@ -7,7 +7,7 @@
 
 use clap::Parser;
 use dma_buf_tph::initiator::{self, Initiator};
-use dma_buf_tph::pci;
+use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::vfio::{self, Tph};
 use serde::Serialize;
 use std::error::Error;
@@ -66,7 +66,7 @@ struct Step {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let pdev = pci::Device::find(pci::VENDOR, pci::ACCELERATOR)?;
+    let pdev = pci::Device::accelerator(CompleterType::ExtTph)?;
     let vfio = vfio::Device::open(&pdev)?;
     vfio.set_memory_enable(true)?;
 
