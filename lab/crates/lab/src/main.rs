@@ -19,11 +19,20 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Whoever reads has seen enough.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::from(2),
         Err(error) => {
             eprintln!("lab: {}", relative(&error.to_string()));
             ExitCode::from(2)
         }
     }
+}
+
+/// Whether the reader of stdout went away.
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Does it, and says whether everything is as it should be.
@@ -47,7 +56,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 out: &args.out,
             };
             let recorded = demo::record(&lab.setup, &plan, &lab.interrupt)?;
-            Ok(demo::report(&recorded, &plan))
+            Ok(demo::report(&recorded, &plan, &mut stdout().lock())?)
         }
         Command::Check(args) => {
             let lab = Lab::set_up(&args.kernel)?;

@@ -113,7 +113,16 @@ fn verify_step<'a>(
     }
     Verified {
         step,
-        selected: writes.first().map(|write| selected(write.request.hint())),
+        selected: writes.first().map(|write| {
+            let hint = write.request.hint();
+            let telling = step.after != step.source || hint.is_none();
+            let remark = if telling {
+                ""
+            } else {
+                " (a plain store would leave the same)"
+            };
+            selected(hint) + remark
+        }),
         writes: writes.iter().map(|write| write.record).collect(),
         checks,
     }
