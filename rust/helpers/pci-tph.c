@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/pci.h>
 #include <linux/pci-tph.h>
 
 #ifndef CONFIG_PCIE_TPH

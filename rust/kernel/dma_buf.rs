@@ -35,12 +35,15 @@ use crate::{
 use core::ptr::NonNull;
 
 mod importer;
+#[cfg(CONFIG_PCI)]
+mod tph;
 
 pub use self::importer::{
     Attachment,
-    Mapping,
-    MappingHint, //
+    Mapping, //
 };
+#[cfg(CONFIG_PCI)]
+pub use self::tph::MappingHint;
 
 /// A shared DMA buffer.
 ///

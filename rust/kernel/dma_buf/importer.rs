@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The importer's side: attachment, mapping, hint.
+//! The importer's side: attachments and mappings.
 
 use super::{
     DmaBuf,
@@ -13,24 +13,12 @@ use crate::{
         Device, //
     },
     dma::DataDirection,
-    error::{
-        from_err_ptr,
-        to_result, //
-    },
-    pci::tph::{
-        Hint,
-        Namespace,
-        ProcessingHint,
-        SteeringTag, //
-    },
+    error::from_err_ptr,
     prelude::*,
     scatterlist::SGTable,
     sync::aref::ARef, //
 };
-use core::{
-    ops::Deref,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 
 /// The link between an importer's device and a [`DmaBuf`].
 ///
@@ -46,8 +34,8 @@ use core::{
 /// - Nothing is mapped through `raw` but by the [`Mapping`]s that borrow this instance.
 pub struct Attachment {
     raw: NonNull<bindings::dma_buf_attachment>,
-    dmabuf: ARef<DmaBuf>,
-    dev: ARef<Device>,
+    pub(super) dmabuf: ARef<DmaBuf>,
+    pub(super) dev: ARef<Device>,
 }
 
 // SAFETY: An attachment may be used and detached by any thread.
@@ -158,7 +146,7 @@ impl Drop for Attachment {
 /// - `sgt` was mapped through `attachment` in the direction `dir`, and is still mapped.
 /// - The reservation lock of its buffer is held.
 pub struct Mapping<'a> {
-    attachment: &'a Attachment,
+    pub(super) attachment: &'a Attachment,
     _resv: &'a Reservation<'a>,
     sgt: NonNull<bindings::sg_table>,
     dir: DataDirection,
@@ -171,50 +159,6 @@ impl Mapping<'_> {
         // SAFETY: By the type invariant `self.sgt` is valid while `self` exists, and the exporter
         // does not modify a table that is mapped.
         unsafe { SGTable::from_raw(self.sgt.as_ptr()) }
-    }
-
-    /// Asks the exporter for the hint that requests of the attached device to this mapping should
-    /// carry. It is [`None`] if there is no tag in `namespace`.
-    ///
-    /// # Errors
-    ///
-    /// What the exporter answers but [`EOPNOTSUPP`], and [`EINVAL`] if it answers with a tag or
-    /// processing hint that does not exist.
-    pub fn tph_hint(&self, namespace: Namespace) -> Result<Option<MappingHint<'_>>> {
-        let mut tag = 0;
-        let mut ph = 0;
-
-        // SAFETY:
-        // - The attachment owns references to the buffer and to the device.
-        // - By the type invariant the reservation lock is held.
-        // - `tag` and `ph` are valid for writes.
-        let ret = to_result(unsafe {
-            bindings::dma_buf_get_tph(
-                self.attachment.dmabuf.as_raw(),
-                self.attachment.dev.as_raw(),
-                namespace.is_extended(),
-                &mut tag,
-                &mut ph,
-            )
-        });
-        match ret {
-            Ok(()) => (),
-            Err(e) if e == EOPNOTSUPP => return Ok(None),
-            Err(e) => return Err(e),
-        }
-
-        let tag = match namespace {
-            Namespace::St => SteeringTag::St(u8::try_from(tag)?),
-            Namespace::ExtSt => SteeringTag::ExtSt(tag),
-        };
-
-        Ok(Some(MappingHint {
-            hint: Hint {
-                tag,
-                ph: ProcessingHint::try_from(ph)?,
-            },
-            _mapping: self,
-        }))
     }
 }
 
@@ -230,22 +174,5 @@ impl Drop for Mapping<'_> {
                 self.dir.into(),
             )
         };
-    }
-}
-
-/// The [`Hint`] for requests to a [`Mapping`].
-///
-/// The exporter may change its mind when it takes the mapping away, so this cannot outlive it.
-pub struct MappingHint<'a> {
-    hint: Hint,
-    _mapping: &'a Mapping<'a>,
-}
-
-impl Deref for MappingHint<'_> {
-    type Target = Hint;
-
-    #[inline]
-    fn deref(&self) -> &Hint {
-        &self.hint
     }
 }
