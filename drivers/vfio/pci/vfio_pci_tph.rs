@@ -7,7 +7,7 @@
 //!
 //! What was published is the last request that was accepted, stored as a whole in the private
 //! struct of the dma-buf under its reservation lock. An all-zero one, as it is at first, publishes
-//! nothing.
+//! nothing. The file descriptor is not part of it.
 //!
 //! C header: `drivers/vfio/pci/vfio_pci_tph.h`
 
@@ -45,7 +45,7 @@ use kernel::{
 
 /// The payload of `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`, and what is stored of it.
 #[repr(transparent)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Request(bindings::vfio_device_feature_dma_buf_tph);
 
 // The layout is uAPI.
@@ -60,6 +60,9 @@ const _: () = {
 
 // SAFETY: It consists of integers only, so every bit pattern is a valid value.
 unsafe impl transmute::FromBytes for Request {}
+
+// SAFETY: It has no padding, as the offsets above show.
+unsafe impl transmute::AsBytes for Request {}
 
 impl Request {
     /// Returns whether the tag of `namespace` is valid; the flags alone decide that.
@@ -95,6 +98,38 @@ impl Request {
         Ok(())
     }
 
+    /// Returns a request that publishes the same, with zero for what it leaves unpublished.
+    fn canonical(self) -> Self {
+        let mut request = Self::default();
+
+        if self.publishes(Namespace::St) {
+            request.0.steering_tag = self.0.steering_tag;
+        }
+        if self.publishes(Namespace::ExtSt) {
+            request.0.steering_tag_ext = self.0.steering_tag_ext;
+        }
+        if self.0.flags != 0 {
+            request.0.flags = self.0.flags;
+            request.0.ph = self.0.ph;
+        }
+
+        request
+    }
+
+    /// Returns a request that publishes, in each namespace that `completer` completes, tag zero.
+    fn completed_by(completer: CompleterType) -> Self {
+        let mut request = Self::default();
+
+        if completer.completes(Namespace::St) {
+            request.0.flags |= bindings::VFIO_DMA_BUF_TPH_ST;
+        }
+        if completer.completes(Namespace::ExtSt) {
+            request.0.flags |= bindings::VFIO_DMA_BUF_TPH_ST_EXT;
+        }
+
+        request
+    }
+
     /// Returns the hint that it publishes in `namespace`.
     ///
     /// # Errors
@@ -113,6 +148,97 @@ impl Request {
             ph: ProcessingHint::try_from(self.0.ph)?,
         })
     }
+}
+
+/// What is published for a dma-buf.
+///
+/// # Invariants
+///
+/// `raw` is valid for as long as `dmabuf`, and accessed under its reservation lock only.
+struct Published<'a> {
+    raw: NonNull<bindings::vfio_device_feature_dma_buf_tph>,
+    dmabuf: &'a DmaBuf,
+}
+
+impl<'a> Published<'a> {
+    /// Finds what is published for a dma-buf of `vdev`.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `vdev` did not export it.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is a VFIO PCI device that stays open during the call.
+    unsafe fn of(dmabuf: &'a DmaBuf, vdev: *mut bindings::vfio_pci_core_device) -> Result<Self> {
+        // SAFETY: `dmabuf` is valid, and by the safety requirements so is `vdev`.
+        let raw = unsafe { bindings::vfio_pci_dma_buf_tph(dmabuf.as_raw(), vdev) };
+
+        // INVARIANT: It is part of the private struct of the dma-buf.
+        Ok(Self {
+            raw: NonNull::new(raw).ok_or(EINVAL)?,
+            dmabuf,
+        })
+    }
+
+    /// Replaces it by what `request` publishes.
+    fn set(&self, request: Request) -> Result {
+        let _resv = self.dmabuf.lock_interruptible()?;
+
+        // SAFETY: By the type invariant it is valid; the reservation lock is held.
+        unsafe { self.raw.write(request.canonical().0) };
+
+        Ok(())
+    }
+
+    /// Returns a request that would publish the same.
+    fn get(&self) -> Result<Request> {
+        let _resv = self.dmabuf.lock_interruptible()?;
+
+        // SAFETY: By the type invariant it is valid; the reservation lock is held.
+        Ok(Request(unsafe { self.raw.read() }))
+    }
+}
+
+/// Handles SET.
+///
+/// # Safety
+///
+/// As [`Published::of`].
+unsafe fn set(
+    vdev: *mut bindings::vfio_pci_core_device,
+    completer: CompleterType,
+    request: Request,
+) -> Result {
+    request.check(completer)?;
+
+    let dmabuf = DmaBuf::from_fd(request.0.dmabuf_fd)?;
+
+    // SAFETY: By the safety requirements of this function.
+    unsafe { Published::of(&dmabuf, vdev) }?.set(request)
+}
+
+/// Handles GET: what is published for the dma-buf `fd`, or for -1 what the device can complete.
+///
+/// # Safety
+///
+/// As [`Published::of`].
+unsafe fn get(
+    vdev: *mut bindings::vfio_pci_core_device,
+    completer: CompleterType,
+    fd: i32,
+) -> Result<Request> {
+    let mut answer = if fd == -1 {
+        Request::completed_by(completer)
+    } else {
+        let dmabuf = DmaBuf::from_fd(fd)?;
+
+        // SAFETY: By the safety requirements of this function.
+        unsafe { Published::of(&dmabuf, vdev) }?.get()?
+    };
+    answer.0.dmabuf_fd = fd;
+
+    Ok(answer)
 }
 
 /// Handles `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`.
@@ -148,7 +274,7 @@ unsafe extern "C" fn vfio_pci_core_feature_dma_buf_tph(
             bindings::vfio_check_feature(
                 flags,
                 argsz,
-                bindings::VFIO_DEVICE_FEATURE_SET,
+                bindings::VFIO_DEVICE_FEATURE_GET | bindings::VFIO_DEVICE_FEATURE_SET,
                 size_of::<Request>(),
             )
         };
@@ -158,23 +284,17 @@ unsafe extern "C" fn vfio_pci_core_feature_dma_buf_tph(
             return Ok(0);
         }
 
-        let request: Request = UserSlice::new(UserPtr::from_ptr(arg.cast()), size_of::<Request>())
-            .reader()
-            .read()?;
-        request.check(completer)?;
+        let (mut reader, mut writer) =
+            UserSlice::new(UserPtr::from_ptr(arg.cast()), size_of::<Request>()).reader_writer();
+        let request: Request = reader.read()?;
 
-        let dmabuf = DmaBuf::from_fd(request.0.dmabuf_fd)?;
-
-        // SAFETY: `dmabuf` is valid, and by the safety requirements so is `vdev`.
-        let published = unsafe { bindings::vfio_pci_dma_buf_tph(dmabuf.as_raw(), vdev) };
-        let published = NonNull::new(published).ok_or(EINVAL)?;
-
-        let _resv = dmabuf.lock_interruptible()?;
-
-        // SAFETY:
-        // - `published` is valid for as long as `dmabuf`.
-        // - It is accessed under the reservation lock only, which is held.
-        unsafe { published.write(request.0) };
+        if flags & bindings::VFIO_DEVICE_FEATURE_SET != 0 {
+            // SAFETY: By the safety requirements of this function.
+            unsafe { set(vdev, completer, request) }?;
+        } else {
+            // SAFETY: By the safety requirements of this function.
+            writer.write(&unsafe { get(vdev, completer, request.0.dmabuf_fd) }?)?;
+        }
 
         Ok(0)
     })

@@ -59,6 +59,17 @@ const _: () = {
 };
 
 impl Tph {
+    fn from_bytes(bytes: [u8; 12]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, steering_tag, ph] = bytes;
+        Self {
+            dmabuf_fd: i32::from_ne_bytes([a, b, c, d]),
+            flags: u32::from_ne_bytes([e, f, g, h]),
+            steering_tag_ext: u16::from_ne_bytes([i, j]),
+            steering_tag,
+            ph,
+        }
+    }
+
     fn to_bytes(self) -> [u8; 12] {
         let mut bytes = [0; 12];
         bytes[0..4].copy_from_slice(&self.dmabuf_fd.to_ne_bytes());
@@ -214,6 +225,18 @@ impl Device {
 
         // SAFETY: The ioctl returned a file descriptor that is ours.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Returns what is published for a dma-buf, or for -1 which tags the device completes.
+    pub fn published(&self, dmabuf_fd: i32) -> io::Result<Tph> {
+        // All but the file descriptor is the kernel's to fill in.
+        let mut bytes = Tph {
+            dmabuf_fd,
+            ..Tph::from_bytes([0xff; 12])
+        }
+        .to_bytes();
+        self.feature(DMA_BUF_TPH | GET, 8 + 12, &mut bytes)?;
+        Ok(Tph::from_bytes(bytes))
     }
 
     /// Publishes steering tags: `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`.

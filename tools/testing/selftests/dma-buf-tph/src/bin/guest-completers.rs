@@ -36,6 +36,7 @@ fn no_completer(completer: CompleterType) {
     let dmabuf = device.export(BAR, 0, PAGE).unwrap();
 
     assert_errno(probe(&device), EOPNOTSUPP);
+    assert_errno(device.published(-1), EOPNOTSUPP);
     assert_errno(device.publish(request(&dmabuf, TPH_ST)), EOPNOTSUPP);
     assert_errno(device.publish(request(&dmabuf, 0)), EOPNOTSUPP);
     let everything_wrong = Tph {
@@ -84,12 +85,27 @@ fn standard_only_order() {
     assert_errno(device.publish(standard), EBADF);
 }
 
+fn discovery() {
+    for (completer, flags) in [
+        (CompleterType::Tph, TPH_ST),
+        (CompleterType::ExtTph, TPH_ST | TPH_ST_EXT),
+    ] {
+        let expected = Tph {
+            dmabuf_fd: -1,
+            flags,
+            ..Tph::default()
+        };
+        assert_eq!(open(completer).published(-1).unwrap(), expected);
+    }
+}
+
 fn other_device() {
     let owner = open(CompleterType::Tph);
     let dmabuf = owner.export(BAR, 0, PAGE).unwrap();
     let other = open(CompleterType::ExtTph);
 
     assert_errno(other.publish(request(&dmabuf, TPH_ST)), EINVAL);
+    assert_errno(other.published(dmabuf.as_raw_fd()), EINVAL);
     owner.publish(request(&dmabuf, TPH_ST)).unwrap();
 }
 
@@ -105,6 +121,7 @@ fn main() -> ExitCode {
             "cases 13, 14: ph, then the completer type, then the fd",
             Box::new(standard_only_order),
         ),
+        ("GET of -1 tells the namespaces", Box::new(discovery)),
         (
             "case 18: dma-buf of another device: EINVAL",
             Box::new(other_device),
