@@ -41,13 +41,22 @@ cache_ready() {
 	fi
 }
 
-# lock FD FILE shared|exclusive: held until the process and its children have closed FD.
+# lock FD FILE shared|exclusive: held until the process and its children have closed FD. A second call changes the kind.
+declare -A LOCKED=()
 lock() {
 	local fd=$1 file=$2 how=$3
-	[[ -e /proc/self/fd/$fd ]] || eval "exec $fd>>\"\$file\""
+	if [[ ${LOCKED[$fd]:-} != "$file" ]]; then
+		eval "exec $fd>>\"\$file\""
+		LOCKED[$fd]=$file
+	fi
 	flock --"$how" --nonblock "$fd" && return
 	note "waiting for another run that uses $(shown "$file")"
 	flock --"$how" "$fd"
+}
+
+unlock() {
+	eval "exec $1>&-"
+	unset "LOCKED[$1]"
 }
 
 # need_space MEGABYTES WHAT: checked before each big step, so that it does not fail at its end.

@@ -57,15 +57,20 @@ test_long_work_leaves_no_process_that_holds_the_output_open() {
 }
 
 test_an_exclusive_lock_waits_for_a_shared_one_and_then_goes_on() {
-	in_lib "lock 8 $T/lock shared; touch held; while [[ ! -e release ]]; do sleep 0.05; done; echo first >>order" &
-	while [[ ! -e held ]]; do sleep 0.05; done
+	mkfifo release
+	in_lib "lock 8 $T/lock shared; touch held; read -r <release; echo first >>order" &
+	wait_for test -e held
 	in_lib "lock 8 $T/lock shared" # two may read
 	in_lib "lock 8 $T/lock exclusive; echo second >>order" 2>message &
-	while [[ ! -s message ]]; do sleep 0.05; done
-	grep -q 'waiting for another run' message
-	touch release
+	wait_for grep -q 'waiting for another run' message
+	timeout 10 bash -c 'echo >release'
 	wait
 	same "$(paste -sd, order)" first,second
+}
+
+test_a_lock_is_not_mistaken_for_a_descriptor_that_was_inherited() {
+	exec 8>inherited
+	in_lib "lock 8 $T/lock exclusive; flock --nonblock $T/inherited true; ! flock --nonblock $T/lock true"
 }
 
 test_the_scripts_are_clean_for_shellcheck() {

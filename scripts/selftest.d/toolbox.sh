@@ -162,3 +162,15 @@ test_distclean_leaves_what_is_not_ours_in_the_cache() {
 	repo/scripts/clean all
 	same "$(ls -A cache)" mine
 }
+
+test_JOBS_that_is_no_number_is_refused() {
+	fake_host 0
+	JOBS=many fails 'JOBS=many is not a number of jobs' repo/scripts/toolbox run true
+	JOBS=0 fails 'JOBS=0 is not a number of jobs' repo/scripts/toolbox run true
+	nothing_cached
+}
+
+test_a_KSRC_that_is_no_directory_is_refused() {
+	fake_host 0
+	KSRC=$T/none fails "KSRC=$T/none is not a directory" repo/scripts/toolbox run true
+}
