@@ -8,6 +8,10 @@ use std::process::Command;
 
 /// Vendor id of the lab's devices.
 pub const VENDOR: u16 = 0x1af4;
+/// Device id of the lab's initiator of 8-bit tags.
+pub const INITIATOR: u16 = 0x10f0;
+/// Device id of the lab's initiator of 16-bit tags.
+pub const INITIATOR_EXT: u16 = 0x10f1;
 /// Device id of the lab's accelerator.
 pub const ACCELERATOR: u16 = 0x10f2;
 
@@ -32,23 +36,32 @@ pub enum CompleterType {
 }
 
 impl Device {
+    /// Finds one of the lab's devices.
+    pub fn find(device: u16) -> io::Result<Self> {
+        Self::find_with(device, |_| Ok(true))?
+            .ok_or_else(|| missing(format_args!("device {VENDOR:04x}:{device:04x}")))
+    }
+
     /// Finds the lab's accelerator of this completer type.
     pub fn accelerator(completer: CompleterType) -> io::Result<Self> {
+        let is_wanted = |device: &Self| Ok(device.completer_field()? == completer as u8);
+        Self::find_with(ACCELERATOR, is_wanted)?
+            .ok_or_else(|| missing(format_args!("accelerator of completer type {completer:?}")))
+    }
+
+    fn find_with(
+        id: u16,
+        is_wanted: impl Fn(&Self) -> io::Result<bool>,
+    ) -> io::Result<Option<Self>> {
         for entry in fs::read_dir(DEVICES)? {
             let device = Self {
                 sysfs: entry?.path(),
             };
-            if device.id("vendor")? == VENDOR
-                && device.id("device")? == ACCELERATOR
-                && device.completer_field()? == completer as u8
-            {
-                return Ok(device);
+            if device.id("vendor")? == VENDOR && device.id("device")? == id && is_wanted(&device)? {
+                return Ok(Some(device));
             }
         }
-
-        Err(Error::other(format!(
-            "no accelerator that is a completer of type {completer:?}: start the guest with the lab's devices"
-        )))
+        Ok(None)
     }
 
     fn id(&self, name: &str) -> io::Result<u16> {
@@ -97,6 +110,11 @@ impl Device {
             .ok_or_else(|| Error::other(format!("{}: no BAR {bar}", self.address())))
     }
 
+    /// Takes it from the driver that it is bound to.
+    pub fn unbind(&self) -> io::Result<()> {
+        fs::write(self.sysfs.join("driver").join("unbind"), self.address())
+    }
+
     /// Binds it to `driver` and to no other.
     pub fn bind(&self, driver: &str) -> io::Result<()> {
         let bound = self.sysfs.join("driver");
@@ -104,7 +122,7 @@ impl Device {
             if fs::read_link(&bound)?.ends_with(driver) {
                 return Ok(());
             }
-            fs::write(bound.join("unbind"), self.address())?;
+            self.unbind()?;
         }
         fs::write(self.sysfs.join("driver_override"), driver)?;
         fs::write(
@@ -121,6 +139,10 @@ impl Device {
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default())
     }
+}
+
+fn missing(what: std::fmt::Arguments<'_>) -> Error {
+    Error::other(format!("no {what}: start the guest with the lab's devices"))
 }
 
 /// Loads a module with `parameters`.

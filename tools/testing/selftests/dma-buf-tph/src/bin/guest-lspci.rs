@@ -4,9 +4,6 @@
 use dma_buf_tph::{pci, tap};
 use std::process::{Command, ExitCode};
 
-const INITIATOR: u16 = 0x10f0;
-const INITIATOR_EXT: u16 = 0x10f1;
-
 /// What `lspci -vvv` says of a device.
 fn lspci(device: u16) -> String {
     let output = Command::new("lspci")
@@ -26,7 +23,7 @@ fn assert_shows(text: &str, parts: &[&str]) {
 }
 
 fn express() {
-    for device in [INITIATOR, INITIATOR_EXT, pci::ACCELERATOR] {
+    for device in [pci::INITIATOR, pci::INITIATOR_EXT, pci::ACCELERATOR] {
         assert_shows(
             &lspci(device),
             &[
@@ -41,7 +38,7 @@ fn express() {
 }
 
 fn msix() {
-    for device in [INITIATOR, INITIATOR_EXT, pci::ACCELERATOR] {
+    for device in [pci::INITIATOR, pci::INITIATOR_EXT, pci::ACCELERATOR] {
         assert_shows(
             &lspci(device),
             &[
@@ -54,7 +51,7 @@ fn msix() {
 }
 
 fn tph_requester() {
-    for device in [INITIATOR, INITIATOR_EXT] {
+    for device in [pci::INITIATOR, pci::INITIATOR_EXT] {
         assert_shows(
             &lspci(device),
             &[
@@ -76,11 +73,14 @@ fn bars() {
             "(64-bit, prefetchable) [size=4G]",
         ],
     );
-    assert_shows(&lspci(INITIATOR), &["(64-bit, non-prefetchable) [size=8K]"]);
+    assert_shows(
+        &lspci(pci::INITIATOR),
+        &["(64-bit, non-prefetchable) [size=8K]"],
+    );
 }
 
 fn nothing_unknown() {
-    for device in [INITIATOR, INITIATOR_EXT, pci::ACCELERATOR] {
+    for device in [pci::INITIATOR, pci::INITIATOR_EXT, pci::ACCELERATOR] {
         let text = lspci(device);
         for word in ["nknown", "<access denied>", "!!!", "virtual"] {
             assert!(!text.contains(word), "'{word}' in:\n{text}");
