@@ -14,6 +14,13 @@ __rust_helper void rust_helper_pcie_disable_tph(struct pci_dev *pdev)
 	pcie_disable_tph(pdev);
 }
 
+__rust_helper int rust_helper_pcie_tph_get_cpu_st(struct pci_dev *pdev,
+						  enum tph_mem_type mem_type,
+						  unsigned int cpu, u16 *tag)
+{
+	return pcie_tph_get_cpu_st(pdev, mem_type, cpu, tag);
+}
+
 __rust_helper u8 rust_helper_pcie_tph_completer_type(struct pci_dev *pdev)
 {
 	return pcie_tph_completer_type(pdev);

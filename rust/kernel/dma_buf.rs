@@ -34,10 +34,15 @@ use crate::{
 };
 use core::ptr::NonNull;
 
+mod exporter;
 mod importer;
 #[cfg(CONFIG_PCI)]
 mod tph;
 
+pub use self::exporter::{
+    Exporter,
+    Ops, //
+};
 pub use self::importer::{
     Attachment,
     Mapping, //

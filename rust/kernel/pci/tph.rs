@@ -17,6 +17,7 @@
 use super::Device;
 use crate::{
     bindings,
+    cpu::CpuId,
     device::{
         Bound,
         Core, //
@@ -211,7 +212,17 @@ impl Drop for Requester<'_> {
     }
 }
 
-impl Device<Bound> {
+/// A kind of CPU memory, for which the firmware may have steering tags of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MemoryType {
+    /// Volatile memory.
+    Volatile = bindings::tph_mem_type_TPH_MEM_TYPE_VM,
+    /// Persistent memory.
+    Persistent = bindings::tph_mem_type_TPH_MEM_TYPE_PM,
+}
+
+impl Device {
     /// Returns the namespace in which this device is enabled to emit requests with TPH.
     ///
     /// This is [`None`] before [`Requester::enable`], and also after a failed write to the ST
@@ -219,6 +230,41 @@ impl Device<Bound> {
     pub fn tph_namespace(&self) -> Option<Namespace> {
         // SAFETY: By its type invariant `self.as_raw()` is a valid pointer to a `struct pci_dev`.
         Namespace::from_req_type(unsafe { bindings::pcie_tph_enabled_req_type(self.as_raw()) })
+    }
+
+    /// Asks the firmware for the tag with which this device should write to CPU memory whose data
+    /// `cpu` will use.
+    ///
+    /// The tag is one of the namespace that the device is enabled for. It is [`None`] if there is
+    /// none: the C function answers that with tag zero, which here means no placement anyway.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the device is not below a Root Port, [`EINVAL`] if the firmware does not tell
+    /// tags.
+    pub fn tph_cpu_tag(&self, memory: MemoryType, cpu: CpuId) -> Result<Option<SteeringTag>> {
+        let Some(namespace) = self.tph_namespace() else {
+            return Ok(None);
+        };
+        let mut tag = 0;
+
+        // SAFETY:
+        // - By its type invariant `self.as_raw()` is a valid pointer to a `struct pci_dev`.
+        // - `tag` is valid for writes.
+        to_result(unsafe {
+            bindings::pcie_tph_get_cpu_st(
+                self.as_raw(),
+                memory as bindings::tph_mem_type,
+                cpu.as_u32(),
+                &mut tag,
+            )
+        })?;
+
+        Ok(match (tag, namespace) {
+            (0, _) => None,
+            (tag, Namespace::St) => Some(SteeringTag::St(u8::try_from(tag)?)),
+            (tag, Namespace::ExtSt) => Some(SteeringTag::ExtSt(tag)),
+        })
     }
 }
 

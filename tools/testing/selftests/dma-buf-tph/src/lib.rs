@@ -4,6 +4,7 @@
 //! All of it speaks to the kernel through the public uAPI, as a user-space driver would.
 
 pub mod initiator;
+pub mod memory;
 pub mod pci;
 mod sys;
 pub mod tap;

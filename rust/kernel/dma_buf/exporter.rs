@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The exporter's side: the operations of a buffer, and how it is made.
+
+use super::DmaBuf;
+#[cfg(CONFIG_PCI)]
+use crate::pci::tph::{
+    Hint,
+    Namespace, //
+};
+use crate::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::DataDirection,
+    error::{
+        from_err_ptr,
+        from_result,
+        VTABLE_DEFAULT_ERROR, //
+    },
+    module::{
+        this_module,
+        ModuleMetadata, //
+    },
+    prelude::*,
+    scatterlist::SGTable,
+    sync::aref::ARef, //
+};
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::NonNull, //
+};
+
+/// The memory behind a [`DmaBuf`], implemented by a driver that exports it.
+///
+/// The buffer owns its exporter and drops it after the last reference to the buffer is gone, which
+/// may be long after the driver is unbound; the driver's module stays until then.
+#[vtable]
+pub trait Exporter: Send + Sync + Sized + 'static {
+    /// The memory mapped for one device, which dropping it unmaps.
+    type Table: Deref<Target = SGTable>;
+
+    /// Returns the operations, a `static` of the exporter's: see [`Ops`].
+    fn ops() -> &'static Ops<Self>;
+
+    /// Maps the memory for `dev`.
+    ///
+    /// Called with the reservation held. The table is dropped with it held, too.
+    fn map(&self, dev: &Device<Bound>, dir: DataDirection) -> Result<Self::Table>;
+
+    /// Returns the hint that requests of `requester` to the memory should carry, if there is a tag
+    /// in `namespace`.
+    ///
+    /// Called with the reservation held. The answer is valid until the exporter next invalidates
+    /// the mappings.
+    #[cfg(CONFIG_PCI)]
+    fn tph_hint(&self, _requester: &Device, _namespace: Namespace) -> Result<Option<Hint>> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// The operations of the buffers of an [`Exporter`].
+///
+/// The address of an instance says whose buffer a [`DmaBuf`] is, so there must be exactly one for
+/// each exporter: a `static`, never a constant, which the compiler may duplicate.
+#[repr(transparent)]
+pub struct Ops<T: Exporter>(bindings::dma_buf_ops, PhantomData<fn() -> T>);
+
+impl<T: Exporter> Ops<T> {
+    /// Creates the operations.
+    #[expect(clippy::new_without_default, reason = "it must be constant")]
+    pub const fn new() -> Self {
+        Self(
+            bindings::dma_buf_ops {
+                map_dma_buf: Some(Self::map_callback),
+                unmap_dma_buf: Some(Self::unmap_callback),
+                release: Some(Self::release_callback),
+                #[cfg(CONFIG_PCI)]
+                get_tph: if T::HAS_TPH_HINT {
+                    Some(Self::get_tph_callback)
+                } else {
+                    None
+                },
+                ..pin_init::zeroed()
+            },
+            PhantomData,
+        )
+    }
+
+    /// # Safety
+    ///
+    /// `dmabuf` is a valid buffer with these operations, for the lifetime `'a`.
+    unsafe fn exporter<'a>(dmabuf: *mut bindings::dma_buf) -> &'a T {
+        // SAFETY: By the safety requirements `dmabuf` is valid.
+        let exporter = unsafe { (*dmabuf).priv_ };
+
+        // SAFETY: `DmaBuf::export()` stored the pointer, which the buffer owns.
+        unsafe { &*exporter.cast::<T>() }
+    }
+
+    /// # Safety
+    ///
+    /// `attach` is a valid attachment, of a device that is bound, to a buffer with these operations.
+    unsafe extern "C" fn map_callback(
+        attach: *mut bindings::dma_buf_attachment,
+        dir: bindings::dma_data_direction,
+    ) -> *mut bindings::sg_table {
+        // SAFETY: By the safety requirements `attach` is valid.
+        let (dmabuf, dev) = unsafe { ((*attach).dmabuf, (*attach).dev) };
+
+        // SAFETY: By the safety requirements.
+        let exporter = unsafe { Self::exporter(dmabuf) };
+
+        // SAFETY: An attachment keeps its device.
+        let dev: &Device = unsafe { Device::from_raw(dev) };
+
+        // SAFETY: An importer may map only while its device is bound.
+        let dev = unsafe { dev.as_bound() };
+
+        match Mapped::new(exporter, dev, dir) {
+            Ok(mapped) => KBox::into_raw(mapped).cast(),
+            Err(e) => e.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `sgt` was returned by [`Self::map_callback`], and is not used any more.
+    unsafe extern "C" fn unmap_callback(
+        _attach: *mut bindings::dma_buf_attachment,
+        sgt: *mut bindings::sg_table,
+        _dir: bindings::dma_data_direction,
+    ) {
+        // SAFETY: By the safety requirements; the table is the first field of `Mapped`.
+        drop(unsafe { KBox::<Mapped<T>>::from_raw(sgt.cast()) });
+    }
+
+    /// # Safety
+    ///
+    /// `dmabuf` is a buffer with these operations that nobody refers to any more.
+    unsafe extern "C" fn release_callback(dmabuf: *mut bindings::dma_buf) {
+        // SAFETY: By the safety requirements `dmabuf` is valid.
+        let exporter = unsafe { (*dmabuf).priv_ };
+
+        // SAFETY: `DmaBuf::export()` stored the pointer, which nobody uses any more.
+        drop(unsafe { KBox::<T>::from_raw(exporter.cast()) });
+    }
+
+    /// # Safety
+    ///
+    /// - `dmabuf` is a valid buffer with these operations, and `requester` a valid device.
+    /// - `steering_tag` and `ph` are valid for writes.
+    #[cfg(CONFIG_PCI)]
+    unsafe extern "C" fn get_tph_callback(
+        dmabuf: *mut bindings::dma_buf,
+        requester: *mut bindings::device,
+        extended: bool,
+        steering_tag: *mut u16,
+        ph: *mut u8,
+    ) -> c_int {
+        from_result(|| {
+            let namespace = if extended {
+                Namespace::ExtSt
+            } else {
+                Namespace::St
+            };
+
+            // SAFETY: By the safety requirements.
+            let exporter = unsafe { Self::exporter(dmabuf) };
+
+            // SAFETY: By the safety requirements.
+            let requester = unsafe { Device::from_raw(requester) };
+
+            let hint = exporter
+                .tph_hint(requester, namespace)?
+                .filter(|hint| hint.tag.namespace() == namespace)
+                .ok_or(EOPNOTSUPP)?;
+
+            // SAFETY: By the safety requirements `steering_tag` is valid for writes.
+            unsafe { steering_tag.write(hint.tag.value()) };
+
+            // SAFETY: By the safety requirements `ph` is valid for writes.
+            unsafe { ph.write(hint.ph as u8) };
+
+            Ok(0)
+        })
+    }
+}
+
+/// A table that an importer has, and what keeps it mapped.
+///
+/// # Invariants
+///
+/// `raw` is a copy of the `struct sg_table` of `_table`.
+#[repr(C)]
+struct Mapped<T: Exporter> {
+    raw: bindings::sg_table,
+    _table: T::Table,
+}
+
+impl<T: Exporter> Mapped<T> {
+    fn new(
+        exporter: &T,
+        dev: &Device<Bound>,
+        dir: bindings::dma_data_direction,
+    ) -> Result<KBox<Self>> {
+        let dir = match dir {
+            bindings::dma_data_direction_DMA_BIDIRECTIONAL => DataDirection::Bidirectional,
+            bindings::dma_data_direction_DMA_TO_DEVICE => DataDirection::ToDevice,
+            bindings::dma_data_direction_DMA_FROM_DEVICE => DataDirection::FromDevice,
+            _ => return Err(EINVAL),
+        };
+
+        let table = exporter.map(dev, dir)?;
+
+        // CAST: `SGTable` is a transparent wrapper of `struct sg_table`.
+        let raw: *const bindings::sg_table = core::ptr::from_ref::<SGTable>(&table).cast();
+
+        // INVARIANT: It is the copy.
+        Ok(KBox::new(
+            Self {
+                // SAFETY: `raw` is valid for reads.
+                raw: unsafe { raw.read() },
+                _table: table,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+}
+
+impl DmaBuf {
+    /// Exports `size` bytes of the memory of `exporter`, readable and writable.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`], and [`ENOENT`] if the exporter's module is being unloaded.
+    pub fn export<T: Exporter>(exporter: KBox<T>, size: usize) -> Result<ARef<Self>> {
+        let exporter = KBox::into_raw(exporter);
+
+        let info = bindings::dma_buf_export_info {
+            exp_name: T::OwnerModule::NAME.as_char_ptr(),
+            owner: this_module::<T::OwnerModule>().as_ptr(),
+            ops: &T::ops().0,
+            size,
+            flags: bindings::O_RDWR as c_int,
+            priv_: exporter.cast(),
+            ..pin_init::zeroed()
+        };
+
+        // SAFETY: `info` is filled in as `dma_buf_export()` wants it, and the operations are
+        // static; the pointers to them and to the exporter have the types that they expect.
+        let raw = from_err_ptr(unsafe { bindings::dma_buf_export(&info) }).inspect_err(|_| {
+            // SAFETY: It was made above, and on failure nobody else has it.
+            drop(unsafe { KBox::from_raw(exporter) });
+        })?;
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+
+        // SAFETY: `dma_buf_export()` returned a valid pointer and a reference that is ours.
+        Ok(unsafe { ARef::from_raw(raw.cast()) })
+    }
+
+    /// Gives a reference to the current process as a file descriptor, which is closed on exec.
+    ///
+    /// # Errors
+    ///
+    /// [`EMFILE`] if the process has too many.
+    pub fn into_fd(dmabuf: ARef<Self>) -> Result<i32> {
+        // SAFETY: `dmabuf` is valid.
+        let fd = unsafe { bindings::dma_buf_fd(dmabuf.as_raw(), bindings::O_CLOEXEC as c_int) };
+        if fd < 0 {
+            return Err(Error::from_errno(fd));
+        }
+
+        // The file descriptor has the reference now.
+        core::mem::forget(dmabuf);
+
+        Ok(fd)
+    }
+
+    /// Returns the exporter if it is a `T`.
+    pub fn exported_by<T: Exporter>(&self) -> Option<&T> {
+        // SAFETY: By the type invariant `self.as_raw()` is valid.
+        let ops = unsafe { (*self.as_raw()).ops };
+
+        core::ptr::eq(ops, &T::ops().0).then(|| {
+            // SAFETY: It is valid for as long as `self`, and its operations are those of `T`.
+            unsafe { Ops::<T>::exporter(self.as_raw()) }
+        })
+    }
+}
