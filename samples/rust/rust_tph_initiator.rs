@@ -101,6 +101,11 @@ mod regs {
     use super::*;
 
     register! {
+        /// Requester id of the writes: who it is, an emulated device cannot know by itself.
+        pub(super) RID(u32) @ 0x08 {
+            15:0 id;
+        }
+
         /// Destination bus address, low and high half.
         pub(super) ADDR(u32)[2] @ 0x10 {
             31:0 half;
@@ -503,6 +508,8 @@ impl pci::Driver for Driver {
             let bar = pdev
                 .iomap_region_sized::<{ regs::END }>(0, c"rust_tph_initiator")?
                 .into_devres()?;
+            bar.access(pdev.as_ref())?
+                .write_reg(regs::RID::zeroed().with_id(pdev.dev_id()));
             // The data arrives without hints, too.
             let requester = Requester::enable(pdev, StMode::DeviceSpecific)
                 .inspect_err(|e| dev_info!(pdev, "no steering tags: {:?}\n", e))
