@@ -10,7 +10,7 @@ use crate::{
     config::{self, ConfigSpace, Event},
     interrupt::{Interrupt, VECTORS},
 };
-use fabric::Port;
+use fabric::{MapError, Port};
 use std::{fs::File, io, os::fd::RawFd, sync::Arc};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_CONFIG_REGION_INDEX,
@@ -182,6 +182,14 @@ impl Function {
         }
     }
 
+    /// An error is the client's to hear and the log's to keep.
+    fn logged(&self, result: Result<(), MapError>) -> io::Result<()> {
+        result.map_err(|error| {
+            log::error!("{}: {error}", self.name);
+            io::Error::other(error)
+        })
+    }
+
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         self.take_errors();
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -236,18 +244,13 @@ impl ServerBackend for Function {
         size: u64,
         fd: Option<File>,
     ) -> io::Result<()> {
-        let Some(file) = fd else {
-            // ROM, or a BAR: the fabric itself knows the way to BARs.
-            log::debug!("{}: no descriptor for {address:#x}+{size:#x}", self.name);
-            return Ok(());
-        };
         let writable = flags.contains(DmaMapFlags::WRITE);
-        self.port
-            .map_memory(address, size, file, offset, writable)
-            .map_err(|error| {
-                log::error!("{}: {error}", self.name);
-                io::Error::other(error)
-            })
+        let Some(file) = fd else {
+            // ROM, or a BAR.
+            log::debug!("{}: no descriptor for {address:#x}+{size:#x}", self.name);
+            return self.logged(self.port.map_device(address, size, writable));
+        };
+        self.logged(self.port.map_memory(address, size, file, offset, writable))
     }
 
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
@@ -255,10 +258,7 @@ impl ServerBackend for Function {
             self.port.unmap_all_memory();
             return Ok(());
         }
-        self.port.unmap_memory(address, size).map_err(|error| {
-            log::error!("{}: {error}", self.name);
-            io::Error::other(error)
-        })
+        self.logged(self.port.unmap_memory(address, size))
     }
 
     fn reset(&mut self) -> io::Result<()> {
@@ -296,7 +296,8 @@ fn within(offset: u64, len: usize, size: u64) -> bool {
 mod tests {
     use super::*;
     use crate::InitiatorConfig;
-    use fabric::{DmaError, Fabric, trace::Tap};
+    use fabric::{DmaError, Fabric, Iommu, trace::Tap};
+    use std::sync::Mutex;
     use tlp::{Bdf, Mode};
 
     struct Nothing;
@@ -311,7 +312,10 @@ mod tests {
 
     /// A function that may master the bus, with memory at 0.
     fn function() -> Function {
-        let fabric = Fabric::new(Mode::Flit, Tap::discard());
+        function_on(&Fabric::new(Mode::Flit, Tap::discard()))
+    }
+
+    fn function_on(fabric: &Fabric) -> Function {
         let port = fabric.attach("function", ID, None).unwrap();
         let config = InitiatorConfig::default().config_space(Mode::Flit, 0);
         let mut function =
@@ -382,5 +386,37 @@ mod tests {
         function.dma_unmap(DmaUnmapFlags::UNMAP_ALL, 0, 0).unwrap();
         let read = function.port.requester(ID).read(0, &mut [0; 4]);
         assert!(matches!(read, Err(DmaError::Completion { .. })));
+    }
+
+    /// Translates every page to itself; keeps which ones.
+    #[derive(Default)]
+    struct Identity(Mutex<Vec<u64>>);
+
+    impl Iommu for Identity {
+        fn translate(&self, _requester: Bdf, page: u64) -> io::Result<Option<u64>> {
+            self.0.lock().unwrap().push(page);
+            Ok(Some(page))
+        }
+    }
+
+    #[test]
+    fn what_is_mapped_without_descriptor_is_for_the_iommu_to_know() {
+        let iommu = Arc::new(Identity::default());
+        let fabric = Fabric::with_iommu(Mode::Flit, Tap::discard(), iommu.clone());
+        let mut function = function_on(&fabric);
+        function
+            .dma_map(DmaMapFlags::READ, 0, 0x8000, 0x1000, None)
+            .unwrap();
+        let requester = function.port.requester(ID);
+        for addr in [0, 0x8010, 0x9000] {
+            // Nobody is at any of the addresses but the first.
+            assert_eq!(requester.read(addr, &mut [0; 4]).is_ok(), addr == 0);
+        }
+        assert_eq!(*iommu.0.lock().unwrap(), [0x8000]);
+        function
+            .dma_unmap(DmaUnmapFlags::empty(), 0x8000, 0x1000)
+            .unwrap();
+        requester.read(0x8010, &mut [0; 4]).unwrap_err();
+        assert_eq!(iommu.0.lock().unwrap().len(), 1);
     }
 }

@@ -14,6 +14,7 @@
 //!
 //! let running = devices::serve(&Topology {
 //!     mode: Mode::Flit,
+//!     iommu: None,
 //!     trace_dir: Some("out/demo".into()), // must exist; gets trace.txt and trace.pcapng
 //!     endpoints: vec![
 //!         Endpoint {
@@ -39,6 +40,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Behind an IOMMU ([`Topology::iommu`]) requests carry I/O virtual addresses. QEMU tells where guest
+//! memory is among them, and that there is something else, but not that this is the BAR of a peer. So
+//! the lab walks the guest's own IOMMU tables, which it reads through QEMU's monitor.
+//!
 //! QEMU must be given guest memory with `share=on`: with `share=off` it passes the same file
 //! descriptors and DMA would silently go to a copy.
 
@@ -49,8 +54,10 @@ pub mod ids;
 pub mod initiator;
 mod interrupt;
 mod memory;
+mod monitor;
 mod registers;
 mod topology;
+mod vtd;
 
 pub use accelerator::{AcceleratorConfig, CompleterType};
 pub use initiator::InitiatorConfig;

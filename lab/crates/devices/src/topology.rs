@@ -3,7 +3,7 @@
 
 use crate::{
     AcceleratorConfig, InitiatorConfig, accelerator::Accelerator, function::Function,
-    initiator::Initiator, interrupt::Interrupt,
+    initiator::Initiator, interrupt::Interrupt, monitor::Monitor, vtd::VtD,
 };
 use fabric::{
     AttachError, Completer, Fabric,
@@ -25,6 +25,9 @@ use vfio_user::Server;
 pub struct Topology {
     /// Mode of every link.
     pub mode: Mode,
+    /// Socket of the monitor (QMP) of a QEMU with an `intel-iommu`, whose translations then apply to
+    /// all requests; it need not listen before the first DMA. Without one there is no IOMMU.
+    pub iommu: Option<PathBuf>,
     /// Existing directory for the traces; without one nothing is recorded.
     pub trace_dir: Option<PathBuf>,
     /// The endpoints.
@@ -38,7 +41,8 @@ pub struct Endpoint {
     pub name: String,
     /// Unix socket that QEMU's `vfio-user-pci` connects to; must not exist.
     pub socket: PathBuf,
-    /// Bus, device and function under which the guest will see it: QEMU does not tell.
+    /// Bus, device and function under which the guest will see it, for its completions and its serial
+    /// number: QEMU does not tell. Requests carry what the driver says.
     pub bdf: Bdf,
     /// What it is.
     pub kind: Kind,
@@ -127,7 +131,13 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
         Some(dir) => Tap::create(dir)?,
         None => Tap::discard(),
     };
-    let fabric = Fabric::new(topology.mode, tap);
+    let fabric = match &topology.iommu {
+        None => Fabric::new(topology.mode, tap),
+        Some(monitor) => {
+            let iommu = Arc::new(VtD(Monitor::new(monitor.clone())));
+            Fabric::with_iommu(topology.mode, tap, iommu)
+        }
+    };
     let prepared = topology
         .endpoints
         .iter()
@@ -234,7 +244,7 @@ fn make(endpoint: &Endpoint, mode: Mode, fabric: &Fabric) -> Result<Function, Er
     Ok(match endpoint.kind {
         Kind::Initiator(config) => {
             let port = attach(None)?;
-            let model = Initiator::new(name, endpoint.bdf, interrupt.clone()).map_err(resources)?;
+            let model = Initiator::new(name, interrupt.clone()).map_err(resources)?;
             let space = config.config_space(mode, serial);
             Function::new(name, space, port, interrupt, Box::new(model))
         }

@@ -34,6 +34,14 @@ pub enum DmaError {
     /// A TLP decodes as another one than was sent: a fault of the codec.
     #[error("a TLP decodes as another one than was sent")]
     Codec,
+    /// The IOMMU could not be asked.
+    #[error("cannot translate {addr:#x}: {source}")]
+    Translate {
+        /// Byte address of the request.
+        addr: u64,
+        /// Why.
+        source: io::Error,
+    },
     /// The tap cannot record. A TLP that is not recorded is not delivered either.
     #[error("cannot record the TLP: {0}")]
     Trace(#[from] io::Error),
@@ -53,7 +61,7 @@ pub enum AttachError {
     Trace(#[from] io::Error),
 }
 
-/// Why guest memory cannot be mapped or unmapped for DMA.
+/// Why an address range cannot be mapped or unmapped for DMA.
 #[derive(Debug, Error)]
 pub enum MapError {
     /// The range is empty, or does not fit the address space.

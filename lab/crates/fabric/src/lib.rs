@@ -9,6 +9,10 @@
 //! 2. else to guest memory, through the requester's own DMA mappings,
 //! 3. else nowhere: Unsupported Request.
 //!
+//! With an [`Iommu`], requests go to the root complex first, and only what a function has mapped is
+//! there: guest memory, or a page whose translation is a peer's BAR. In the latter case the root
+//! complex passes on a TLP of its own with the translated address, which is recorded as well.
+//!
 //! What a completer sees thus comes from the recorded bytes alone. Reads are answered by
 //! completions, which are encoded, recorded and decoded likewise.
 //!
@@ -17,11 +21,13 @@
 //! One lock guards the whole fabric: it carries one TLP at a time, so that the order of the trace
 //! is the order of delivery, and when a call that closes a gate ([`Port::set_command`],
 //! [`Port::reset`], …) has returned, nothing more passes that gate. A [`Completer`] is called with
-//! this lock held and must not call back into the fabric. Nothing in the fabric waits for a
-//! vfio-user client, so its calls may be made from a region callback.
+//! this lock held and must not call back into the fabric. Nothing in the fabric but a [`Requester`]
+//! waits for a vfio-user client (for a translation, without the lock), so all other calls may be
+//! made from a region callback.
 
 mod completer;
 mod error;
+mod iommu;
 mod memory;
 mod port;
 mod requester;
@@ -31,5 +37,6 @@ pub mod trace;
 
 pub use completer::Completer;
 pub use error::{AttachError, DmaError, MapError};
+pub use iommu::{Iommu, PAGE_SIZE};
 pub use port::{Fabric, Limits, Port};
 pub use requester::Requester;

@@ -1,19 +1,52 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Guest memory as one requester addresses it.
+//! What one requester can address: guest memory, and pages that an IOMMU translates.
 
-use crate::MapError;
+use crate::{MapError, PAGE_SIZE};
 use std::{collections::BTreeMap, fs::File};
+use tlp::Bdf;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
-/// The ranges of guest memory that a client has mapped for one function's DMA.
-///
-/// Keys are the first addresses; ranges do not overlap.
+/// The ranges that a client has mapped for one function's DMA.
 #[derive(Default)]
-pub struct DmaMap(BTreeMap<u64, Range>);
+pub struct DmaMap {
+    /// Keys are the first addresses; ranges do not overlap.
+    ranges: BTreeMap<u64, Range>,
+    /// Number of the next range of the kind [`Backing::Device`].
+    next: u64,
+}
 
 struct Range {
-    region: MmapRegion,
+    size: u64,
     writable: bool,
+    backing: Backing,
+}
+
+enum Backing {
+    /// Guest memory.
+    Memory(MmapRegion),
+    /// Something else. The client does not say what; the IOMMU does, page by page.
+    Device {
+        /// Tells it from one that was mapped here earlier.
+        number: u64,
+        /// Requesters and pages that were asked for, and physical addresses unless the IOMMU blocks
+        /// them.
+        pages: BTreeMap<(u16, u64), Option<u64>>,
+    },
+}
+
+/// A page whose translation is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its address.
+    pub addr: u64,
+    /// Who addresses it.
+    pub requester: Bdf,
+    /// The range that it belongs to.
+    range: u64,
+}
+
+fn page_of(addr: u64) -> u64 {
+    addr & !(PAGE_SIZE - 1)
 }
 
 impl DmaMap {
@@ -27,12 +60,7 @@ impl DmaMap {
         writable: bool,
     ) -> Result<(), MapError> {
         let len = usize::try_from(size).map_err(|_| MapError::Range { addr, size })?;
-        if size == 0 || addr.checked_add(size - 1).is_none() {
-            return Err(MapError::Range { addr, size });
-        }
-        if self.overlapping(addr, size).next().is_some() {
-            return Err(MapError::Overlap { addr, size });
-        }
+        self.check_free(addr, size)?;
         // Access beyond the end of the file would kill the process.
         let end = file
             .metadata()
@@ -48,8 +76,45 @@ impl DmaMap {
         }
         let region = MmapRegion::from_file(FileOffset::new(file, offset), len)
             .map_err(|source| MapError::Mmap { addr, size, source })?;
-        self.0.insert(addr, Range { region, writable });
+        let backing = Backing::Memory(region);
+        self.ranges.insert(
+            addr,
+            Range {
+                size,
+                writable,
+                backing,
+            },
+        );
         Ok(())
+    }
+
+    /// Maps `size` bytes at `addr` of which the IOMMU knows what they are.
+    pub fn insert_device(&mut self, addr: u64, size: u64, writable: bool) -> Result<(), MapError> {
+        self.check_free(addr, size)?;
+        let backing = Backing::Device {
+            number: self.next,
+            pages: BTreeMap::new(),
+        };
+        self.next += 1;
+        self.ranges.insert(
+            addr,
+            Range {
+                size,
+                writable,
+                backing,
+            },
+        );
+        Ok(())
+    }
+
+    fn check_free(&self, addr: u64, size: u64) -> Result<(), MapError> {
+        if size == 0 || addr.checked_add(size - 1).is_none() {
+            return Err(MapError::Range { addr, size });
+        }
+        match self.overlapping(addr, size).next() {
+            Some(_) => Err(MapError::Overlap { addr, size }),
+            None => Ok(()),
+        }
     }
 
     /// Unmaps every range within `size` bytes at `addr`; there need not be any.
@@ -64,65 +129,108 @@ impl DmaMap {
             return Err(MapError::Partial { addr, size });
         }
         for (first, _) in hit {
-            self.0.remove(&first);
+            self.ranges.remove(&first);
         }
         Ok(())
     }
 
     /// Unmaps everything.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.ranges.clear();
     }
 
-    /// True if `len` bytes at `addr` are mapped by one range, and writable if `write`.
+    /// The page at `addr`, if its translation must be asked for.
+    pub fn unknown(&self, requester: Bdf, addr: u64) -> Option<Page> {
+        let Backing::Device { number, pages } = &self.find(addr, 1)?.0.backing else {
+            return None;
+        };
+        let page = page_of(addr);
+        (!pages.contains_key(&(requester.0, page))).then_some(Page {
+            addr: page,
+            requester,
+            range: *number,
+        })
+    }
+
+    /// Keeps the answer of the IOMMU, unless the page was unmapped in the meantime.
+    pub fn learn(&mut self, page: Page, translation: Option<u64>) {
+        for range in self.ranges.values_mut() {
+            if let Backing::Device { number, pages } = &mut range.backing
+                && *number == page.range
+            {
+                pages.insert((page.requester.0, page.addr), translation);
+            }
+        }
+    }
+
+    /// The physical address of `len` bytes at `addr`, which lie within one page, as the IOMMU said.
+    pub fn translated(&self, requester: Bdf, addr: u64, len: usize, write: bool) -> Option<u64> {
+        let (range, _) = self.find(addr, len)?;
+        let Backing::Device { pages, .. } = &range.backing else {
+            return None;
+        };
+        if write && !range.writable {
+            return None;
+        }
+        let page = page_of(addr);
+        let translation = pages.get(&(requester.0, page)).copied().flatten()?;
+        Some(translation + (addr - page))
+    }
+
+    /// True if `len` bytes at `addr` are memory mapped by one range, and writable if `write`.
     pub fn covers(&self, addr: u64, len: usize, write: bool) -> bool {
-        self.find(addr, len)
-            .is_some_and(|(range, _)| range.writable || !write)
+        self.find_memory(addr, len, write).is_some()
     }
 
     /// Copies out of guest memory; false (and `data` unchanged) if the range is not mapped.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> bool {
-        self.find(addr, data.len()).is_some_and(|(range, offset)| {
-            range
-                .region
-                .as_volatile_slice()
-                .read_slice(data, offset)
-                .is_ok()
-        })
+        self.find_memory(addr, data.len(), false)
+            .is_some_and(|(region, offset)| {
+                region.as_volatile_slice().read_slice(data, offset).is_ok()
+            })
     }
 
     /// Copies into guest memory; false (and memory unchanged) if the range is not mapped writable.
     pub fn write(&self, addr: u64, data: &[u8]) -> bool {
-        self.find(addr, data.len()).is_some_and(|(range, offset)| {
-            range.writable
-                && range
-                    .region
-                    .as_volatile_slice()
-                    .write_slice(data, offset)
-                    .is_ok()
-        })
+        self.find_memory(addr, data.len(), true)
+            .is_some_and(|(region, offset)| {
+                region.as_volatile_slice().write_slice(data, offset).is_ok()
+            })
     }
 
     /// First and last address of each range that overlaps `size` bytes at `addr`, a valid range.
     fn overlapping(&self, addr: u64, size: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let last = addr + (size - 1);
-        self.0
+        self.ranges
             .range(..=last)
             .rev()
-            .map(|(&first, range)| (first, first + (range.region.len() as u64 - 1)))
+            .map(|(&first, range)| (first, first + (range.size - 1)))
             .take_while(move |&(_, range_last)| range_last >= addr)
     }
 
-    fn find(&self, addr: u64, len: usize) -> Option<(&Range, usize)> {
-        let (&first, range) = self.0.range(..=addr).next_back()?;
-        let offset = usize::try_from(addr - first).ok()?;
-        (offset.checked_add(len)? <= range.region.len()).then_some((range, offset))
+    /// The range that holds all `len` bytes at `addr`, and where in it they are.
+    fn find(&self, addr: u64, len: usize) -> Option<(&Range, u64)> {
+        let (&first, range) = self.ranges.range(..=addr).next_back()?;
+        let offset = addr - first;
+        (offset.checked_add(len as u64)? <= range.size).then_some((range, offset))
+    }
+
+    fn find_memory(&self, addr: u64, len: usize, write: bool) -> Option<(&MmapRegion, usize)> {
+        let (range, offset) = self.find(addr, len)?;
+        match &range.backing {
+            Backing::Memory(region) if range.writable || !write => {
+                Some((region, usize::try_from(offset).ok()?))
+            }
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ID: Bdf = Bdf::new(0, 0x10, 0);
 
     fn file(pages: u64) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -196,5 +304,48 @@ mod tests {
         map.remove(0, 0x10000).unwrap();
         assert!(!map.covers(0x1000, 1, false));
         map.remove(0, 0x10000).unwrap();
+    }
+
+    #[test]
+    fn a_translation_lives_as_long_as_the_mapping() {
+        let mut map = DmaMap::default();
+        map.insert_device(0x1000, 0x2000, true).unwrap();
+        assert!(!map.covers(0x1000, 4, false), "it is no memory");
+        let page = map.unknown(ID, 0x1234).unwrap();
+        assert_eq!(page.addr, 0x1000);
+        assert_eq!(map.translated(ID, 0x1234, 4, true), None, "not known yet");
+        map.learn(page, Some(0xfe00_0000));
+        assert_eq!(map.unknown(ID, 0x1234), None);
+        assert_eq!(map.translated(ID, 0x1234, 4, true), Some(0xfe00_0234));
+        assert!(map.unknown(ID, 0x2000).is_some(), "another page");
+
+        map.remove(0x1000, 0x2000).unwrap();
+        map.insert_device(0x1000, 0x2000, true).unwrap();
+        assert_eq!(map.translated(ID, 0x1234, 4, true), None);
+        map.learn(page, Some(0xfe00_0000));
+        assert!(
+            map.unknown(ID, 0x1234).is_some(),
+            "an answer that came too late"
+        );
+    }
+
+    #[test]
+    fn what_is_blocked_or_read_only_has_no_translation() {
+        let mut map = DmaMap::default();
+        map.insert_device(0x1000, 0x2000, false).unwrap();
+        for (addr, translation) in [(0x1000, Some(0xfe00_0000)), (0x2000, None)] {
+            map.learn(map.unknown(ID, addr).unwrap(), translation);
+            assert_eq!(map.unknown(ID, addr), None, "it was asked for");
+            assert_eq!(map.translated(ID, addr, 4, false), translation);
+            assert_eq!(map.translated(ID, addr, 4, true), None);
+        }
+        assert_eq!(map.translated(ID, 0x2ffe, 4, false), None, "beyond the end");
+        map.insert(0x8000, 0x1000, file(1), 0, true).unwrap();
+        assert_eq!(map.unknown(ID, 0x8000), None, "memory");
+        assert_eq!(map.translated(ID, 0x8000, 4, true), None);
+        assert!(matches!(
+            map.insert_device(0x8800, 0x1000, true),
+            Err(MapError::Overlap { .. })
+        ));
     }
 }

@@ -2,7 +2,7 @@
 //! The fabric, and what a function tells it.
 
 use crate::{
-    AttachError, Completer, MapError, Requester,
+    AttachError, Completer, Iommu, MapError, Requester,
     state::{PortState, State},
     trace::Tap,
 };
@@ -23,11 +23,13 @@ impl Fabric {
     /// A fabric without endpoints, whose links all run in `mode`.
     #[must_use]
     pub fn new(mode: Mode, tap: Tap) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            mode,
-            tap,
-            ports: vec![],
-        })))
+        Self(Arc::new(Mutex::new(State::new(mode, tap, None))))
+    }
+
+    /// A fabric without endpoints whose root complex has an IOMMU.
+    #[must_use]
+    pub fn with_iommu(mode: Mode, tap: Tap, iommu: Arc<dyn Iommu>) -> Self {
+        Self(Arc::new(Mutex::new(State::new(mode, tap, Some(iommu)))))
     }
 
     /// Attaches a function under `name`, as traces call it.
@@ -126,12 +128,25 @@ impl Port {
         self.with(|port| port.memory.insert(addr, size, file, offset, writable))
     }
 
+    /// Maps something for this function's DMA that is no shared memory: a ROM or somebody's BAR.
+    ///
+    /// It matters behind an IOMMU only, which says what it is; else BARs are where they are placed.
+    pub fn map_device(&self, addr: u64, size: u64, writable: bool) -> Result<(), MapError> {
+        let mut state = self.fabric.lock();
+        if state.iommu.is_none() {
+            return Ok(());
+        }
+        state.ports[self.number]
+            .memory
+            .insert_device(addr, size, writable)
+    }
+
     /// Unmaps what is mapped within a range; there need not be anything.
     pub fn unmap_memory(&self, addr: u64, size: u64) -> Result<(), MapError> {
         self.with(|port| port.memory.remove(addr, size))
     }
 
-    /// Unmaps all guest memory.
+    /// Unmaps everything.
     pub fn unmap_all_memory(&self) {
         self.with(|port| port.memory.clear());
     }

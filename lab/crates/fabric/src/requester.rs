@@ -8,7 +8,8 @@ use tlp::{Bdf, Hint};
 /// Sends one function's requests.
 ///
 /// One call sends one request TLP, so that the caller can count them and stop between two of them.
-/// Both calls check the gates (reset, Bus Master Enable) with the fabric's lock held.
+/// Both calls check the gates (reset, Bus Master Enable) with the fabric's lock held. Behind an IOMMU
+/// they may wait for a translation, so they must not be made from a region callback.
 pub struct Requester {
     fabric: Fabric,
     port: usize,
@@ -31,23 +32,40 @@ impl Requester {
     /// `Ok` means that the TLP was sent. Writes are posted: that nobody took it shows in the trace
     /// only.
     pub fn write(&self, addr: u64, data: &[u8], hint: Option<Hint>) -> Result<usize, DmaError> {
-        self.egress()?.write(self.port, self.id, addr, data, hint)
+        self.egress(addr)?
+            .write(self.port, self.id, addr, data, hint)
     }
 
     /// Emits one memory read at `addr` for the front of `data`; returns how many bytes came back.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> Result<usize, DmaError> {
-        self.egress()?.read(self.port, self.id, addr, data)
+        self.egress(addr)?.read(self.port, self.id, addr, data)
     }
 
-    fn egress(&self) -> Result<MutexGuard<'_, State>, DmaError> {
-        let state = self.fabric.lock();
-        let port = &state.ports[self.port];
-        if port.epoch != self.epoch {
-            return Err(DmaError::Reset);
+    /// The fabric, ready to take a request to `addr`.
+    fn egress(&self, addr: u64) -> Result<MutexGuard<'_, State>, DmaError> {
+        loop {
+            let state = self.fabric.lock();
+            let port = &state.ports[self.port];
+            if port.epoch != self.epoch {
+                return Err(DmaError::Reset);
+            }
+            if !port.bus_master {
+                return Err(DmaError::BusMasterOff);
+            }
+            let Some(page) = port.memory.unknown(self.id, addr) else {
+                return Ok(state);
+            };
+            let Some(iommu) = state.iommu.clone() else {
+                return Ok(state);
+            };
+            // The client may need the fabric before it can answer.
+            drop(state);
+            let translation = iommu
+                .translate(self.id, page.addr)
+                .map_err(|source| DmaError::Translate { addr, source })?;
+            self.fabric.lock().ports[self.port]
+                .memory
+                .learn(page, translation);
         }
-        if !port.bus_master {
-            return Err(DmaError::BusMasterOff);
-        }
-        Ok(state)
     }
 }

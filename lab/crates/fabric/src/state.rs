@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the fabric's lock guards: the ports, the tap, and the way of one TLP.
 
-use crate::{Completer, DmaError, Limits, memory::DmaMap, split, trace::Tap};
-use std::{ops::Range, sync::Arc};
+use crate::{Completer, DmaError, Iommu, Limits, memory::DmaMap, split, trace::Tap};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 use tlp::{
     Bdf, CompletionHeader, CompletionStatus, FieldError, Hint, MAX_ENCODED_LEN, MemRequest, Mode,
     Tlp,
@@ -70,6 +70,8 @@ enum Target {
         port: usize,
         bar: usize,
         offset: u64,
+        /// The address that the IOMMU made of the request's, if there is one.
+        translated: Option<u64>,
     },
     Memory,
     Nobody,
@@ -80,7 +82,7 @@ impl Target {
     fn receiver(&self) -> Option<(usize, Option<u8>)> {
         match *self {
             Self::Bar { port, bar, .. } => Some((port + 1, u8::try_from(bar).ok())),
-            Self::Memory => Some((0, None)),
+            Self::Memory => Some((HOST, None)),
             Self::Nobody => None,
         }
     }
@@ -89,19 +91,32 @@ impl Target {
     fn completer(&self) -> usize {
         match *self {
             Self::Bar { port, .. } => port + 1,
-            Self::Memory | Self::Nobody => 0,
+            Self::Memory | Self::Nobody => HOST,
         }
     }
 }
 
-/// Everything behind the fabric's lock. Port `n` is the tap's sender `n + 1`; 0 is the host.
+/// Number of the host as a sender; port `n` is number `n + 1`.
+const HOST: usize = 0;
+
+/// Everything behind the fabric's lock.
 pub struct State {
     pub mode: Mode,
     pub tap: Tap,
     pub ports: Vec<PortState>,
+    pub iommu: Option<Arc<dyn Iommu>>,
 }
 
 impl State {
+    pub fn new(mode: Mode, tap: Tap, iommu: Option<Arc<dyn Iommu>>) -> Self {
+        Self {
+            mode,
+            tap,
+            ports: vec![],
+            iommu,
+        }
+    }
+
     /// Sends one memory write from `port`: as many bytes of `data` as one TLP takes.
     pub fn write(
         &mut self,
@@ -171,14 +186,45 @@ impl State {
         Ok(wire)
     }
 
+    /// Records a request on every link of its way; returns it as it arrives.
+    fn carry<'a>(
+        &mut self,
+        from: usize,
+        target: &Target,
+        wire: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, DmaError> {
+        let &Target::Bar {
+            translated: Some(addr),
+            ..
+        } = target
+        else {
+            self.tap
+                .record(from + 1, target.receiver(), self.mode, wire)?;
+            return Ok(Cow::Borrowed(wire));
+        };
+        self.tap
+            .record(from + 1, Some((HOST, None)), self.mode, wire)?;
+        let passed_on = match Tlp::decode(wire, self.mode)? {
+            Tlp::MemWrite(request, payload) => Tlp::MemWrite(readdressed(&request, addr)?, payload),
+            Tlp::MemRead(request) => Tlp::MemRead(readdressed(&request, addr)?),
+            Tlp::Completion(..) => return Err(DmaError::Codec),
+        };
+        let passed_on = self.encode(&passed_on)?;
+        self.tap
+            .record(HOST, target.receiver(), self.mode, &passed_on)?;
+        Ok(Cow::Owned(passed_on))
+    }
+
     /// Records, routes and delivers a memory write, which is known by its bytes alone.
     fn deliver_write(&mut self, from: usize, wire: &[u8]) -> Result<(), DmaError> {
-        let Tlp::MemWrite(request, payload) = Tlp::decode(wire, self.mode)? else {
+        let Tlp::MemWrite(request, _) = Tlp::decode(wire, self.mode)? else {
             return Err(DmaError::Codec);
         };
         let target = self.route(from, &request, true);
-        self.tap
-            .record(from + 1, target.receiver(), self.mode, wire)?;
+        let wire = self.carry(from, &target, wire)?;
+        let Tlp::MemWrite(request, payload) = Tlp::decode(&wire, self.mode)? else {
+            return Err(DmaError::Codec);
+        };
         match target {
             Target::Bar {
                 completer,
@@ -203,8 +249,10 @@ impl State {
             return Err(DmaError::Codec);
         };
         let target = self.route(from, &request, false);
-        self.tap
-            .record(from + 1, target.receiver(), self.mode, wire)?;
+        let wire = self.carry(from, &target, wire)?;
+        let Tlp::MemRead(request) = Tlp::decode(&wire, self.mode)? else {
+            return Err(DmaError::Codec);
+        };
 
         let mut data = vec![0; request.len_bytes()];
         let answered = match &target {
@@ -273,6 +321,29 @@ impl State {
 
     fn route(&self, from: usize, request: &MemRequest, write: bool) -> Target {
         let (addr, len) = (request.addr(), request.len_bytes());
+        let memory = &self.ports[from].memory;
+        let bar = if self.iommu.is_none() {
+            self.bar_at(from, addr, len, None)
+        } else {
+            memory
+                .translated(request.requester(), addr, len, write)
+                .and_then(|addr| self.bar_at(from, addr, len, Some(addr)))
+        };
+        match bar {
+            Some(target) => target,
+            None if memory.covers(addr, len, write) => Target::Memory,
+            None => Target::Nobody,
+        }
+    }
+
+    /// The BAR of another function than `from` that decodes `len` bytes at `addr`.
+    fn bar_at(
+        &self,
+        from: usize,
+        addr: u64,
+        len: usize,
+        translated: Option<u64>,
+    ) -> Option<Target> {
         for (number, peer) in self.ports.iter().enumerate() {
             // A link does not return to its sender what it sent.
             if number == from || !peer.memory_enable {
@@ -284,21 +355,31 @@ impl State {
             for (bar, range) in peer.bars.iter().enumerate() {
                 let Some(range) = range else { continue };
                 if range.start <= addr && range.end.saturating_sub(addr) >= len as u64 {
-                    return Target::Bar {
+                    return Some(Target::Bar {
                         completer: completer.clone(),
                         port: number,
                         bar,
                         offset: addr - range.start,
-                    };
+                        translated,
+                    });
                 }
             }
         }
-        if self.ports[from].memory.covers(addr, len, write) {
-            Target::Memory
-        } else {
-            Target::Nobody
-        }
+        None
     }
+}
+
+/// The same request to another address, which is aligned alike.
+fn readdressed(request: &MemRequest, addr: u64) -> Result<MemRequest, FieldError> {
+    let moved = MemRequest::new(request.requester(), addr, request.len_dw())?
+        .with_byte_enables(request.first_be(), request.last_be())?
+        .with_tag(request.tag())?
+        .with_tc(request.tc())?
+        .with_attr(request.attr())?;
+    Ok(match request.hint() {
+        Some(hint) => moved.with_hint(hint),
+        None => moved,
+    })
 }
 
 /// Runs of enabled bytes of a write: offset from the request's address, and the bytes.

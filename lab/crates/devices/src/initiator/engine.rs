@@ -130,7 +130,11 @@ fn fault(error: &DmaError) -> Fault {
         DmaError::BusMasterOff | DmaError::Reset => Fault::BusMasterOff,
         DmaError::Completion { .. } => Fault::SourceRead,
         DmaError::Field(_) => Fault::BadRequest,
-        DmaError::Encode(_) | DmaError::Decode(_) | DmaError::Codec | DmaError::Trace(_) => {
+        DmaError::Encode(_)
+        | DmaError::Decode(_)
+        | DmaError::Codec
+        | DmaError::Translate { .. }
+        | DmaError::Trace(_) => {
             log::error!("{error}");
             Fault::Internal
         }

@@ -12,7 +12,7 @@
 //! |-|-|-|-|
 //! | 0x00 | ID | RO | 0x54504849, "TPHI" |
 //! | 0x04 | VERSION | RO | 1 |
-//! | 0x08 | RID | RW | \[15:0\] requester id of the TLPs: bus, device, function; after reset what the harness said |
+//! | 0x08 | RID | RW | \[15:0\] requester id of the TLPs: bus, device, function, which an emulated device does not know |
 //! | 0x10 | ADDR | RW | 64 bits: bus address to write to |
 //! | 0x18 | SRC | RW | 64 bits: bus address to read from |
 //! | 0x20 | LEN | RW | bytes, 1..=1 MiB |
@@ -60,7 +60,7 @@ use std::{
     io,
     sync::{Arc, Mutex},
 };
-use tlp::{Bdf, Mode};
+use tlp::Mode;
 
 /// Entries of the ST table.
 pub const ST_ENTRIES: usize = 64;
@@ -129,10 +129,10 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// An initiator whose RID register holds `id` after reset.
-    pub fn new(name: &str, id: Bdf, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+    /// An initiator as after reset.
+    pub fn new(name: &str, interrupt: Arc<Interrupt>) -> io::Result<Self> {
         let shared = Arc::new(Mutex::new(Shared {
-            registers: Registers::new(id),
+            registers: Registers::default(),
             resets: 0,
         }));
         let engine = Engine::start(name, shared.clone(), interrupt.clone())?;

@@ -39,8 +39,9 @@ pub enum Fault {
 }
 
 /// What the engine is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Progress {
+    #[default]
     Idle,
     Busy,
     Done,
@@ -68,10 +69,8 @@ pub struct Copy {
 }
 
 /// The registers of BAR 0, as the module documentation of [`crate::initiator`] lists them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registers {
-    /// RID after reset.
-    reset_id: Bdf,
     rid: u16,
     addr: u64,
     src: u64,
@@ -86,26 +85,8 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Registers after reset; RID then holds `id`.
-    pub fn new(id: Bdf) -> Self {
-        Self {
-            reset_id: id,
-            rid: id.0,
-            addr: 0,
-            src: 0,
-            len: 0,
-            hint: 0,
-            progress: Progress::Idle,
-            dropped: false,
-            fault: Fault::None,
-            irq_enable: false,
-            irq_pending: false,
-            emitted: 0,
-        }
-    }
-
     pub fn reset(&mut self) {
-        *self = Self::new(self.reset_id);
+        *self = Self::default();
     }
 
     /// The 32-bit register at `offset`; 0 if there is none.

@@ -62,6 +62,7 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
     };
     Topology {
         mode,
+        iommu: None,
         trace_dir: Some(dir.to_owned()),
         endpoints: vec![
             endpoint(
@@ -109,6 +110,7 @@ impl Lab {
             .unwrap();
         accelerator.config_write16(4, 0x2);
         initiator.config_write16(4, 0x6);
+        initiator.set_register(0x08, Bdf::new(0, 0x10, 0).0.into());
         Self {
             dir,
             running,

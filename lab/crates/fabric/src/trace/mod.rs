@@ -15,7 +15,8 @@
 //! # trace.pcapng
 //!
 //! One interface (link type USER0, 147) per sender, named after it: interface 0 is `host`, the
-//! root complex with guest memory. A packet belongs to the interface of its sender. Its data is a
+//! root complex with guest memory. A request that the root complex passes on, as an IOMMU makes it,
+//! is a packet of the host's that follows the one it stems from. A packet belongs to the interface of its sender. Its data is a
 //! header of [`HEADER_LEN`] bytes and the TLP's bytes as on the wire:
 //!
 //! | byte | meaning |

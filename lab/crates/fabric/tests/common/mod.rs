@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use fabric::{
-    Completer, Fabric, Port, Requester,
+    Completer, Fabric, Iommu, Port, Requester,
     trace::{BINARY_FILE, Reader, Record, Tap},
 };
 use std::{
@@ -77,8 +77,17 @@ pub struct Bench {
 impl Bench {
     /// Everything enabled, BAR 2 placed, guest memory mapped for the initiator.
     pub fn new(mode: Mode) -> Self {
+        Self::behind(mode, None)
+    }
+
+    /// The same, with an IOMMU.
+    pub fn behind(mode: Mode, iommu: Option<Arc<dyn Iommu>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let fabric = Fabric::new(mode, Tap::create(dir.path()).unwrap());
+        let tap = Tap::create(dir.path()).unwrap();
+        let fabric = match iommu {
+            None => Fabric::new(mode, tap),
+            Some(iommu) => Fabric::with_iommu(mode, tap, iommu),
+        };
         let completer = Arc::new(Recorder::default());
         let initiator = fabric.attach("initiator", INITIATOR, None).unwrap();
         let target = fabric
