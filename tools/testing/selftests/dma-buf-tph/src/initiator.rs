@@ -52,6 +52,10 @@ pub struct Initiator {
 impl Initiator {
     /// Loads the driver and opens the node at `path`.
     pub fn open(path: &str) -> io::Result<Self> {
+        if pci::Device::find(pci::INITIATOR)?.root_port()?.is_some() {
+            // An emulated root port takes no hints, so the devices behind it would be denied them.
+            pci::modprobe("tph_root_port", &[])?;
+        }
         pci::modprobe("rust_tph_initiator", &[])?;
         let file = OpenOptions::new()
             .read(true)

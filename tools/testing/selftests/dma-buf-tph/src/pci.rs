@@ -69,7 +69,8 @@ impl Device {
         u16::from_str_radix(text.trim().trim_start_matches("0x"), 16).map_err(Error::other)
     }
 
-    fn completer_field(&self) -> io::Result<u8> {
+    /// The TPH completer field of Device Capabilities 2, see [`CompleterType`].
+    pub fn completer_field(&self) -> io::Result<u8> {
         const CAPABILITIES: usize = 0x34;
         const EXPRESS: u8 = 0x10;
         const DEVCAP2: usize = 0x24;
@@ -131,6 +132,38 @@ impl Device {
         )
     }
 
+    /// Whether an IOMMU translates the addresses of its requests.
+    #[must_use]
+    pub fn has_iommu(&self) -> bool {
+        // vfio gives a device without one a group, too.
+        let group = self.sysfs.join("iommu_group");
+        let name = fs::read_to_string(group.join("name")).unwrap_or_default();
+        group.exists() && name.trim() != "vfio-noiommu"
+    }
+
+    /// The root port that it is behind; none if it is on a root bus itself.
+    pub fn root_port(&self) -> io::Result<Option<Self>> {
+        let path = fs::canonicalize(&self.sysfs)?;
+        // /sys/devices/pci0000:00/ROOT PORT/.../DEVICE
+        let is_host_bridge = |path: &&Path| {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().starts_with("pci")
+        };
+        let top = path
+            .ancestors()
+            .find(|path| path.parent().as_ref().is_some_and(is_host_bridge))
+            .ok_or_else(|| Error::other(format!("{}: no host bridge", self.address())))?;
+        Ok((top != path).then(|| Self { sysfs: top.into() }))
+    }
+
+    /// The name of its vfio device, such as `vfio0`.
+    pub fn vfio_name(&self) -> io::Result<String> {
+        let entry = fs::read_dir(self.sysfs.join("vfio-dev"))?
+            .next()
+            .ok_or_else(|| Error::other(format!("{}: no vfio device", self.address())))??;
+        Ok(entry.file_name().to_string_lossy().into_owned())
+    }
+
     /// The number of its IOMMU group.
     pub fn iommu_group(&self) -> io::Result<String> {
         let group = fs::read_link(self.sysfs.join("iommu_group"))?;
@@ -155,5 +188,15 @@ pub fn modprobe(module: &str, parameters: &[&str]) -> io::Result<()> {
         Ok(())
     } else {
         Err(Error::other(format!("modprobe {module}: {status}")))
+    }
+}
+
+/// Unloads a module, if it is loaded.
+pub fn unload(module: &str) -> io::Result<()> {
+    let status = Command::new("modprobe").arg("-r").arg(module).status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::other(format!("modprobe -r {module}: {status}")))
     }
 }

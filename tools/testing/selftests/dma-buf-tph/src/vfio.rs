@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A VFIO PCI device in no-IOMMU mode, and the dma-bufs that it exports.
+//! A VFIO PCI device, and the dma-bufs that it exports.
 
 use crate::pci;
 use crate::sys::{io, ioctl_ref, ioctl_val};
@@ -20,6 +20,9 @@ const VFIO_GROUP_SET_CONTAINER: u64 = request(4);
 const VFIO_GROUP_GET_DEVICE_FD: u64 = request(6);
 const VFIO_DEVICE_GET_REGION_INFO: u64 = request(8);
 const VFIO_DEVICE_FEATURE: u64 = request(17);
+const VFIO_DEVICE_BIND_IOMMUFD: u64 = request(18);
+const VFIO_DEVICE_ATTACH_IOMMUFD_PT: u64 = request(19);
+const IOMMU_IOAS_ALLOC: u64 = io(b';', 0x81);
 
 /// `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` (include/uapi/linux/vfio.h of this tree).
 pub const DMA_BUF_TPH: u32 = 14;
@@ -81,12 +84,44 @@ impl Tph {
     }
 }
 
+/// `struct vfio_device_bind_iommufd`, without the token.
+#[repr(C)]
+struct BindIommufd {
+    argsz: u32,
+    flags: u32,
+    iommufd: i32,
+    out_devid: u32,
+}
+
+/// `struct iommu_ioas_alloc`.
+#[repr(C)]
+struct IoasAlloc {
+    size: u32,
+    flags: u32,
+    out_ioas_id: u32,
+}
+
+/// `struct vfio_device_attach_iommufd_pt`, without the PASID.
+#[repr(C)]
+struct AttachIommufdPt {
+    argsz: u32,
+    flags: u32,
+    pt_id: u32,
+}
+
 /// An open VFIO PCI device.
 pub struct Device {
     file: File,
-    // Closing these ends the access to the device.
-    _group: File,
-    _container: File,
+    /// Closing these ends the access to the device.
+    _access: Vec<File>,
+}
+
+fn open_node(path: &str) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| Error::new(error.kind(), format!("{path}: {error}")))
 }
 
 /// A buffer for `struct vfio_device_feature` and its payload, aligned for it.
@@ -94,21 +129,62 @@ pub struct Device {
 struct Feature([u8; 64]);
 
 impl Device {
-    /// Binds `pdev` to vfio-pci and opens it, without an IOMMU.
+    /// Binds `pdev` to vfio-pci and opens it: through its own character device and iommufd if an
+    /// IOMMU translates its addresses, else through its group in no-IOMMU mode.
     pub fn open(pdev: &pci::Device) -> io::Result<Self> {
+        if pdev.has_iommu() {
+            Self::open_cdev(pdev)
+        } else {
+            Self::open_noiommu(pdev)
+        }
+    }
+
+    fn open_cdev(pdev: &pci::Device) -> io::Result<Self> {
+        pci::modprobe("iommufd", &[])?;
+        pci::modprobe("vfio-pci", &[])?;
+        pdev.bind("vfio-pci")?;
+
+        let iommufd = open_node("/dev/iommu")?;
+        let file = open_node(&format!("/dev/vfio/devices/{}", pdev.vfio_name()?))?;
+
+        let mut bind = BindIommufd {
+            argsz: size_of::<BindIommufd>() as u32,
+            flags: 0,
+            iommufd: iommufd.as_raw_fd(),
+            out_devid: 0,
+        };
+        // SAFETY: The kernel respects `argsz`.
+        unsafe { ioctl_ref(file.as_fd(), VFIO_DEVICE_BIND_IOMMUFD, &mut bind) }?;
+
+        let mut ioas = IoasAlloc {
+            size: size_of::<IoasAlloc>() as u32,
+            flags: 0,
+            out_ioas_id: 0,
+        };
+        // SAFETY: The kernel respects `size`.
+        unsafe { ioctl_ref(iommufd.as_fd(), IOMMU_IOAS_ALLOC, &mut ioas) }?;
+
+        let mut attach = AttachIommufdPt {
+            argsz: size_of::<AttachIommufdPt>() as u32,
+            flags: 0,
+            pt_id: ioas.out_ioas_id,
+        };
+        // SAFETY: The kernel respects `argsz`.
+        unsafe { ioctl_ref(file.as_fd(), VFIO_DEVICE_ATTACH_IOMMUFD_PT, &mut attach) }?;
+
+        Ok(Self {
+            file,
+            _access: vec![iommufd],
+        })
+    }
+
+    fn open_noiommu(pdev: &pci::Device) -> io::Result<Self> {
         pci::modprobe("vfio", &["enable_unsafe_noiommu_mode=1"])?;
         pci::modprobe("vfio-pci", &[])?;
         pdev.bind("vfio-pci")?;
 
-        let open = |path: &str| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(path)
-                .map_err(|error| Error::new(error.kind(), format!("{path}: {error}")))
-        };
-        let container = open("/dev/vfio/vfio")?;
-        let group = open(&format!("/dev/vfio/noiommu-{}", pdev.iommu_group()?))?;
+        let container = open_node("/dev/vfio/vfio")?;
+        let group = open_node(&format!("/dev/vfio/noiommu-{}", pdev.iommu_group()?))?;
 
         let mut container_fd = container.as_raw_fd();
         // SAFETY: The kernel reads one int.
@@ -128,8 +204,7 @@ impl Device {
 
         Ok(Self {
             file,
-            _group: group,
-            _container: container,
+            _access: vec![group, container],
         })
     }
 
