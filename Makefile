@@ -9,11 +9,12 @@ help: ## show this
 
 #   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
+#   FLAVOUR=f  the guest's kernel: release or debug; for check also both, as 'release debug' (default: release)
 #   JOBS=n     parallel jobs (default: one for each CPU)
 #   CACHE=dir  where all that is fetched and built is kept (default: rust-tph in your cache directory)
 #   KVM=0|1    0: never use KVM; 1: use it (default: if a short boot proves that it works)
 #   V=1        show the output of what is being run
-#   ARGS=...   further arguments of `lab demo`, `lab check` or `lab shell`
+#   ARGS=...   further arguments of `lab demo`, `lab check` or `lab shell`; names of faults for mutants
 
 demo: ## publish a steering tag, see it on the wire (sets up what is missing)
 	@scripts/lab demo $(ARGS)
@@ -24,6 +25,9 @@ check: ## run every test; one total
 check-fast: ## host tests and the guest's smoke test
 	@scripts/lab check --fast $(ARGS)
 
+mutants: ## faults in the kernel half, one at a time: each must be found by the guest tests (hours)
+	@scripts/mutants $(ARGS)
+
 shell: ## a shell in the guest with the lab's devices present
 	@scripts/lab shell $(ARGS)
 
@@ -33,5 +37,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo check check-fast shell clean distclean
+.PHONY: help demo check check-fast mutants shell clean distclean
 .NOTPARALLEL:

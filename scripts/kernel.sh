@@ -2,40 +2,77 @@
 # shellcheck shell=bash
 # The guest's kernel: configured and built from the work tree when, and only when, one of its inputs has changed.
 # Sourced by scripts/kernel and scripts/lab; runs inside the toolbox.
+#
+# It comes in flavours, each with a build directory of its own: `release` is scripts/kernel.config alone, any other NAME
+# adds scripts/kernel-NAME.config.
 
 # shellcheck source=scripts/kernel-source.sh
 . "$SCRIPTS/kernel-source.sh"
 # shellcheck source=scripts/kernel-tree.sh
 . "$SCRIPTS/kernel-tree.sh"
 
-FRAGMENT=$SCRIPTS/kernel.config
 BUILD_SPACE=800 # MB
 STEPS=2000       # of a build from nothing, about; the last one is remembered
 
-# kernel_ready: KERNEL_BUILD is a built kernel of this checkout. A shared lock on it is held until this process and the
-# one it becomes have ended, so that another checkout cannot rebuild it below a running guest.
+# kernel_ready [FLAVOUR...]: KERNEL_BUILD holds the build directories of these flavours (of release, if none is named), all
+# of them built from this checkout. A shared lock on them is held until this process and the one it becomes have ended, so
+# that another checkout cannot rebuild them below a running guest.
 kernel_ready() {
+	local flavour
+	(($#)) || set -- release
+	check_flavours "$@"
 	lock 8 "$CACHE/kernel.lock" shared
-	until kernel_fresh; do
+	until kernels_fresh "$@"; do
 		lock 8 "$CACHE/kernel.lock" exclusive
-		kernel_build
+		kernels_build "$@"
 		lock 8 "$CACHE/kernel.lock" shared
 	done
-	# shellcheck disable=SC2034 # for the script that sources this
-	KERNEL_BUILD=$(build_dir)
+	KERNEL_BUILD=()
+	for flavour; do KERNEL_BUILD+=("$(build_dir "$flavour")"); done
 }
 
-build_dir() { printf '%s/build-%s' "$KERNEL_DIR" "$TPH_TOOLBOX"; }
-
-kernel_fresh() {
-	source_known && [[ $(cat "$(build_dir)/inputs" 2>/dev/null) == "$(inputs)" ]]
+check_flavours() {
+	local flavour
+	for flavour; do
+		[[ $flavour == release || $flavour =~ ^[a-z0-9]+$ && -f $SCRIPTS/kernel-$flavour.config ]] ||
+			die "there is no kernel flavour '$flavour'; FLAVOUR= takes: $(flavours)"
+	done
 }
+
+flavours() {
+	printf release
+	find "$SCRIPTS" -name 'kernel-*.config' | LC_ALL=C sort | sed -n 's,.*/kernel-\(.*\)\.config$,\1,p' | xargs -r printf ', %s'
+}
+
+# The configuration's fragments of a flavour; what they ask for must not contradict.
+fragments() {
+	printf '%s\n' "$SCRIPTS/kernel.config"
+	[[ $1 == release ]] || printf '%s\n' "$SCRIPTS/kernel-$1.config"
+}
+
+build_dir() { printf '%s/build-%s-%s' "$KERNEL_DIR" "$TPH_TOOLBOX" "$1"; }
+
+kernels_fresh() {
+	local flavour
+	source_known || return
+	for flavour; do kernel_fresh "$flavour" || return; done
+}
+
+kernels_build() {
+	local flavour
+	source_ready
+	mkdir -p "$KERNEL_DIR"
+	for flavour; do kernel_fresh "$flavour" || kernel_build "$flavour"; done
+}
+
+kernel_fresh() { [[ $(cat "$(build_dir "$1")/inputs" 2>/dev/null) == "$(inputs "$1")" ]]; }
 
 # A hash of all that decides what is built.
 inputs() {
 	{
 		echo "$TPH_TOOLBOX"
-		sha256sum "$FRAGMENT" "$SCRIPTS"/kernel*.sh
+		fragments "$1" | tr '\n' '\0' | xargs -0 sha256sum
+		sha256sum "$SCRIPTS"/kernel*.sh
 		list_patches | tr '\n' '\0' | xargs -0r sha256sum
 		(cd "$REPO" && list_overlay | tr '\n' '\0' | xargs -0r sha256sum)
 		[[ ! ${KSRC:-} ]] || list_ksrc
@@ -43,41 +80,45 @@ inputs() {
 }
 
 kernel_build() {
-	local now build
-	source_ready
-	mkdir -p "$KERNEL_DIR"
-	build=$(build_dir)
-	now=$(inputs) # before the files are read: what is edited meanwhile is built next time
-	[[ $(cat "$build/inputs" 2>/dev/null) != "$now" ]] || return 0
+	local flavour=$1 now build
+	build=$(build_dir "$flavour")
+	now=$(inputs "$flavour") # before the files are read: what is edited meanwhile is built next time
 	rm -f "$build/inputs"
 	tree_ready
-	configure "$KERNEL_DIR/tree" "$build"
-	compile "$KERNEL_DIR/tree" "$build"
+	configure "$flavour"
+	compile "$flavour"
 	echo "$now" >"$build/inputs.new"
 	mv "$build/inputs.new" "$build/inputs"
 }
 
+# kernel_make FLAVOUR ARGUMENTS...: `uname -r` tells which flavour a kernel is.
 kernel_make() {
-	local tree=$1 build=$2
-	shift 2
-	make -C "$tree" O="$build" KBUILD_BUILD_USER=rust-tph KBUILD_BUILD_HOST=toolbox "$@"
+	local flavour=$1 suffix=''
+	shift
+	[[ $flavour == release ]] || suffix=-$flavour
+	make -C "$KERNEL_DIR/tree" O="$(build_dir "$flavour")" KBUILD_BUILD_USER=rust-tph KBUILD_BUILD_HOST=toolbox \
+		LOCALVERSION="$suffix" "$@"
 }
 
-# configure TREE BUILD: only when the fragment or a Kconfig file has changed.
+# configure FLAVOUR: only when a fragment or a Kconfig file has changed.
 configure() {
-	local tree=$1 build=$2 key
+	local flavour=$1 build key fragment fragments
+	build=$(build_dir "$flavour")
+	mapfile -t fragments < <(fragments "$flavour")
 	mkdir -p "$build"
-	key=$(cd "$tree" && find . -name 'Kconfig*' -print0 | LC_ALL=C sort -z | xargs -0 cat "$FRAGMENT" | short_hash)
+	key=$(cd "$KERNEL_DIR/tree" && find . -name 'Kconfig*' -print0 | LC_ALL=C sort -z |
+		xargs -0 cat "${fragments[@]}" | short_hash)
 	[[ -e $build/.config && $(cat "$build/config.key" 2>/dev/null) == "$key" ]] && return
 	rm -f "$build/config.key"
-	long_work 'configuring the kernel' no_status "$CACHE/log/configure.log" "see whether scripts/kernel.config is right" \
-		configure_now "$tree" "$build"
-	check_config "$FRAGMENT" "$build/.config"
+	cat "${fragments[@]}" >"$build/fragments"
+	long_work "configuring the $flavour kernel" no_status "$CACHE/log/configure.log" "see whether scripts/kernel*.config are right" \
+		configure_now "$flavour" "$build/fragments"
+	for fragment in "${fragments[@]}"; do check_config "$fragment" "$build/.config"; done
 	echo "$key" >"$build/config.key"
 }
 
 configure_now() {
-	kernel_make "$1" "$2" KCONFIG_ALLCONFIG="$FRAGMENT" allnoconfig && kernel_make "$1" "$2" rustavailable
+	kernel_make "$1" KCONFIG_ALLCONFIG="$2" allnoconfig && kernel_make "$1" rustavailable
 }
 
 # Kconfig drops a symbol without a word if a dependency is missing.
@@ -93,15 +134,16 @@ check_config() {
 		esac
 	done <"$fragment"
 	((${#missing[@]} == 0)) ||
-		die "the kernel's configuration has not got ${missing[*]} of scripts/kernel.config; add what it depends on, or remove it"
+		die "the kernel's configuration has not got ${missing[*]} of scripts/${fragment##*/}; add what it depends on, or remove it"
 }
 
 compile() {
-	local tree=$1 build=$2 status=steps_status
+	local flavour=$1 build status=steps_status
+	build=$(build_dir "$flavour")
 	[[ -e $build/vmlinux ]] || need_space "$BUILD_SPACE" 'the build of the kernel'
 	[[ -d $build/kernel ]] || status=first_steps_status
-	long_work 'building the kernel' "$status" "$CACHE/log/build.log" 'correct the source that the first error names' \
-		kernel_make "$tree" "$build" -j"${JOBS:-$(nproc)}" bzImage modules
+	long_work "building the $flavour kernel" "$status" "$CACHE/log/build.log" 'correct the source that the first error names' \
+		kernel_make "$flavour" -j"${JOBS:-$(nproc)}" bzImage modules
 	[[ $status == steps_status ]] || steps "$CACHE/log/build.log" >"$CACHE/kernel/steps"
 }
 

@@ -13,6 +13,7 @@ fake_kernel() {
 			case $argument in
 			O=*) build=${argument#O=} ;;
 			KCONFIG_ALLCONFIG=*) fragment=${argument#*=} ;;
+			LOCALVERSION=*) echo "${argument#*=}" >"$T/localversion" ;;
 			esac
 		done
 		case $* in
@@ -36,7 +37,7 @@ steps_made() {
 
 test_a_kernel_is_built_once() {
 	fake_kernel
-	same "$(build)" "$T/cache/kernel/7.3-1/build-test"
+	same "$(build)" "$T/cache/kernel/7.3-1/build-test-release"
 	same "$(steps_made)" 'configure build'
 	touch repo/drivers/new/new.c
 	build
@@ -87,10 +88,10 @@ test_an_edit_of_KSRC_builds_it_again() {
 test_a_failed_build_names_the_error_and_is_gone_on_with() {
 	fake_kernel
 	touch broken
-	fails 'building the kernel failed \(exit code 2\): correct the source that the first error names' build
+	fails 'building the release kernel failed \(exit code 2\): correct the source that the first error names' build
 	grep -q '^a.rs:1:2: error: expected item' output
 	: >made
-	fails 'building the kernel failed' build
+	fails 'building the release kernel failed' build
 	same "$(steps_made)" build
 	rm broken
 	build
@@ -132,7 +133,7 @@ test_a_symbol_that_the_configuration_adds_is_an_error() {
 test_a_toolchain_without_Rust_is_an_error() {
 	fake_kernel
 	touch no-rust
-	fails 'configuring the kernel failed' build
+	fails 'configuring the release kernel failed' build
 	grep -q 'Rust compiler is too old' output
 }
 
@@ -156,7 +157,7 @@ test_an_edit_that_failed_and_was_undone_is_built_again() {
 	build
 	echo broken >repo/drivers/new/new.c
 	touch broken
-	fails 'building the kernel failed' build
+	fails 'building the release kernel failed' build
 	rm broken
 	echo 'int new;' >repo/drivers/new/new.c
 	: >made
@@ -169,4 +170,74 @@ test_an_edit_that_failed_and_was_undone_is_built_again() {
 	: >made
 	build
 	same "$(steps_made)" 'configure build'
+}
+
+test_a_flavour_has_a_fragment_a_build_and_a_name_of_its_own() {
+	fake_kernel
+	build
+	same "$(<localversion)" ''
+	echo 'CONFIG_PROVE_LOCKING=y' >repo/scripts/kernel-debug.config
+	: >made
+	same "$(build FLAVOUR=debug)" "$T/cache/kernel/7.3-1/build-test-debug"
+	same "$(steps_made)" 'configure build'
+	same "$(<localversion)" -debug
+	same "$(paste -sd' ' cache/kernel/7.3-1/build-test-debug/.config)" 'CONFIG_RUST=y CONFIG_PROVE_LOCKING=y'
+	same "$(paste -sd' ' cache/kernel/7.3-1/build-test-release/.config)" 'CONFIG_RUST=y'
+	build
+	same "$(steps_made)" ''
+	echo 'CONFIG_PROVE_RCU=y' >>repo/scripts/kernel-debug.config
+	build FLAVOUR=release
+	same "$(steps_made)" ''
+	build FLAVOUR=debug
+	same "$(steps_made)" 'configure build'
+	echo 'CONFIG_PCI=y' >>repo/scripts/kernel.config
+	build FLAVOUR=debug
+	same "$(steps_made)" 'configure build'
+}
+
+test_a_symbol_of_a_flavour_that_the_configuration_drops_is_an_error() {
+	fake_kernel
+	echo 'CONFIG_PROVE_LOCKING=y' >repo/scripts/kernel-debug.config
+	echo 'CONFIG_PROVE_LOCKING=y' >drops
+	fails 'has not got CONFIG_PROVE_LOCKING=y of scripts/kernel-debug.config' build FLAVOUR=debug
+}
+
+test_a_flavour_that_is_not_there_is_refused_before_any_work() {
+	fake_kernel
+	rm repo/scripts/kernel-*.config
+	: | tee repo/scripts/kernel-debug.config >repo/scripts/kernel-other.config
+	fails "no kernel flavour 'debgu'; FLAVOUR= takes: release, debug, other" build FLAVOUR=debgu
+	fails "no kernel flavour '../debug'" build FLAVOUR=../debug
+	fails "no kernel flavour 'x'" env TPH_TOOLBOX=test FLAVOUR=x repo/scripts/kernel stage
+	fails "no kernel flavour 'x'" lab FLAVOUR=x demo
+	absent made
+}
+
+# What `lab` is started with, after builds of fakes.
+lab() {
+	fake cargo <<<''
+	mkdir -p target/release
+	{ echo '#!/bin/sh' && echo 'echo "$*"'; } >target/release/lab
+	chmod +x target/release/lab
+	local settings=()
+	while [[ $1 == *=* ]]; do
+		settings+=("$1")
+		shift
+	done
+	env TPH_TOOLBOX=test CARGO_TARGET_DIR="$T/target" "${settings[@]}" repo/scripts/lab "$@"
+}
+
+test_a_check_is_of_the_flavours_that_are_asked_for() {
+	fake_kernel
+	echo 'CONFIG_PROVE_LOCKING=y' >repo/scripts/kernel-debug.config
+	local kernel=$T/cache/kernel/7.3-1/build-test
+	same "$(lab demo --st 1)" "demo --kernel $kernel-release --out $T/repo/out/demo --st 1"
+	same "$(lab shell)" "shell --kernel $kernel-release"
+	same "$(lab check --fast)" "check --kernel $kernel-release --out $T/repo/out/check --fast"
+	absent "$kernel-debug"
+	same "$(lab check)" "check --kernel $kernel-release --out $T/repo/out/check"
+	absent "$kernel-debug"
+	same "$(lab FLAVOUR='release debug' check)" "check --kernel $kernel-release --also-on $kernel-debug --out $T/repo/out/check"
+	same "$(lab FLAVOUR=debug check)" "check --kernel $kernel-debug --out $T/repo/out/check"
+	same "$(lab FLAVOUR=debug demo)" "demo --kernel $kernel-debug --out $T/repo/out/demo"
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs every test, part by part, and prints one total.
 
+mod checkers;
 mod child;
 mod guest;
 mod report;
@@ -19,11 +20,11 @@ use report::Report;
 pub use report::Totals;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Limits for what hangs; building the tests counts.
+/// Limits for what hangs; building the tests counts. That of the guest is for a plain kernel.
 const HOST_LIMIT: Duration = Duration::from_secs(30 * 60);
 const SCRIPTS_LIMIT: Duration = Duration::from_secs(10 * 60);
 const GUEST_LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -36,6 +37,43 @@ const RUN_SUITES: [&str; 3] = [
     "kunit.enable=1",
     "kunit.autorun=1",
     "kunit.filter_glob=rust_pci_tph",
+];
+
+/// A boot of the guest, and the test programs that run in it.
+struct Boot {
+    part: &'static str,
+    /// Directory of its traces and logs.
+    dir: &'static str,
+    topology: Topology,
+    /// How their names begin.
+    programs: &'static [&'static str],
+    /// More kernel parameters.
+    append: &'static [&'static str],
+}
+
+/// KUnit's suites run in the first one.
+const BOOTS: [Boot; 3] = [
+    Boot {
+        part: "guest tests",
+        dir: "guest",
+        topology: Topology::T1Completers,
+        programs: &[guest::ALL],
+        append: &RUN_SUITES,
+    },
+    Boot {
+        part: "guest tests in topology T2",
+        dir: "guest-t2",
+        topology: Topology::T2,
+        programs: &guest::EVERYWHERE,
+        append: &[],
+    },
+    Boot {
+        part: "guest tests in topology T3",
+        dir: "guest-t3",
+        topology: Topology::T3,
+        programs: &[guest::EVERYWHERE[0], guest::EVERYWHERE[1], guest::ROOT_PORT],
+        append: &[],
+    },
 ];
 
 /// Why not every test could be run. Whatever a test does is a result, not an error.
@@ -57,45 +95,66 @@ pub enum CheckError {
     Interrupted(&'static str),
 }
 
-/// Runs the tests and writes TAP and the closing line to `to`.
+/// A kernel to run the guest's tests on.
+#[derive(Debug)]
+pub struct Target {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// How its guests execute.
+    pub accel: Accel,
+}
+
+/// Runs the host's tests, then those of the guest on every target, and writes TAP and the closing
+/// line to `to`. The first target's traces and logs go into the output directory itself, those of
+/// each other one into a directory there that has the kernel's name.
 pub fn check(
     setup: &Setup,
-    kernel: &Kernel,
-    accel: Accel,
+    targets: &[Target],
     args: &CheckArgs,
     interrupt: &Interrupt,
     to: &mut dyn Write,
 ) -> Result<Totals, CheckError> {
     let mut report = Report::new(to, Style::of_stdout());
-    let context = Context {
-        setup,
-        kernel,
-        accel,
-        args,
-        interrupt,
-    };
-    context.host(&mut report)?;
-    if !args.fast {
-        context.scripts(&mut report)?;
+    if !args.guest_only {
+        let host = Host { args, interrupt };
+        host.lab(&mut report)?;
+        if !args.fast {
+            host.scripts(&mut report)?;
+        }
     }
-    context.demo(&mut report)?;
-    if !args.fast {
-        context.guest(&mut report)?;
-        context.kunit(&mut report)?;
+    for (index, Target { kernel, accel }) in targets.iter().enumerate() {
+        let name = kernel.name();
+        let guest = Guest {
+            setup,
+            kernel,
+            accel: *accel,
+            fast: args.fast,
+            out: match index {
+                0 => args.out.clone(),
+                _ => args.out.join(&name),
+            },
+            name,
+            interrupt,
+        };
+        guest.demo(&mut report)?;
+        if !args.fast {
+            for boot in &BOOTS {
+                guest.programs(boot, &mut report)?;
+            }
+            guest.kunit(&mut report)?;
+        }
     }
     Ok(report.close()?)
 }
 
-struct Context<'a> {
-    setup: &'a Setup,
-    kernel: &'a Kernel,
-    accel: Accel,
+/// The tests that need no guest.
+struct Host<'a> {
     args: &'a CheckArgs,
     interrupt: &'a Interrupt,
 }
 
-impl Context<'_> {
-    fn host(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
+impl Host<'_> {
+    fn lab(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
         report.begin("host tests: cargo test")?;
         let mut command = Command::new("cargo");
         command
@@ -127,21 +186,41 @@ impl Context<'_> {
         )?;
         Ok(report.end()?)
     }
+}
+
+/// The tests on one kernel.
+struct Guest<'a> {
+    setup: &'a Setup,
+    kernel: &'a Kernel,
+    accel: Accel,
+    fast: bool,
+    name: String,
+    out: PathBuf,
+    interrupt: &'a Interrupt,
+}
+
+impl Guest<'_> {
+    fn begin(&self, part: &str, report: &mut Report<'_>) -> io::Result<()> {
+        report.begin(&format!("{part} on {}", self.name))
+    }
 
     fn demo(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
-        for mode in [LinkMode::Flit, LinkMode::Nonflit] {
-            let name = match mode {
-                LinkMode::Flit => "demo-flit",
-                LinkMode::Nonflit if self.args.fast => continue,
-                LinkMode::Nonflit => "demo-nonflit",
-            };
-            report.begin(name)?;
+        let all = [
+            ("demo-flit", Topology::T1, LinkMode::Flit),
+            ("demo-nonflit", Topology::T1, LinkMode::Nonflit),
+            ("demo-t2", Topology::T2, LinkMode::Flit),
+            ("demo-t3", Topology::T3, LinkMode::Flit),
+        ];
+        let count = if self.fast { 1 } else { all.len() };
+        for (name, topology, mode) in all.into_iter().take(count) {
+            self.begin(name, report)?;
             let plan = demo::Plan {
                 kernel: self.kernel,
                 accel: self.accel,
                 publish: Publish::default(),
+                topology,
                 mode,
-                out: &self.args.out.join(name),
+                out: &self.out.join(name),
             };
             match demo::record(self.setup, &plan, self.interrupt) {
                 Ok(recorded) => {
@@ -159,17 +238,25 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn guest(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
-        report.begin("guest tests")?;
+    fn programs(&self, boot: &Boot, report: &mut Report<'_>) -> Result<(), CheckError> {
+        self.begin(boot.part, report)?;
         let dir = self.setup.lab.parent().unwrap_or(Path::new("/"));
-        let programs = guest::programs(dir)?;
-        if programs.is_empty() {
-            let why = format!(
-                "{} holds no guest-* program: build the workspace",
-                dir.display()
-            );
-            report.case(&Case::fail("guest tests", why))?;
+        let out = self.out.join(boot.dir);
+        let mut programs = Vec::new();
+        for prefix in boot.programs {
+            let found = guest::programs(dir, prefix)?;
+            if found.is_empty() {
+                let why = format!(
+                    "{} holds no {prefix}* program: build the workspace",
+                    dir.display()
+                );
+                report.case(&Case::fail(boot.part, why))?;
+            }
+            programs.extend(found);
         }
+        let checkers = checkers::command(self.kernel, &out)?;
+        let last = checkers.as_deref().map(|command| (checkers::NAME, command));
+        programs.extend(last.map(|(name, _)| name.to_owned()));
         let mut reader = guest::Programs::new(programs);
         let mut written = Ok(());
         let vm = Vm {
@@ -178,13 +265,13 @@ impl Context<'_> {
             // Two, so that what runs in parallel can collide.
             cpus: 2,
             devices: Some(Devices {
-                topology: Topology::T1Completers,
+                topology: boot.topology,
                 ..Devices::default()
             }),
-            append: &RUN_SUITES,
-            task: Task::Script(guest::script(dir)),
+            append: boot.append,
+            task: Task::Script(guest::script(dir, boot.programs, last)),
             limit: GUEST_LIMIT,
-            out: &self.out_of_guest(),
+            out: &out,
         };
         let run = vm::run(self.setup, &vm, self.interrupt, &mut |line| {
             for event in reader.line(line) {
@@ -206,14 +293,10 @@ impl Context<'_> {
         Ok(report.end()?)
     }
 
-    fn out_of_guest(&self) -> std::path::PathBuf {
-        self.args.out.join("guest")
-    }
-
-    /// The suites ran when the guest of the guest tests booted.
+    /// The suites ran when the guest of the first boot started.
     fn kunit(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
-        report.begin("KUnit")?;
-        let log = fs::read(self.out_of_guest().join("serial.log")).unwrap_or_default();
+        self.begin("KUnit", report)?;
+        let log = fs::read(self.out.join(BOOTS[0].dir).join("serial.log")).unwrap_or_default();
         let mut reader = Ktap::new(&SUITES);
         for line in String::from_utf8_lossy(&log).lines() {
             for event in reader.line(line) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The options of the command line.
 
-use crate::topology::{Devices, LinkMode};
+use crate::topology::{Devices, LinkMode, Topology};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -52,6 +52,9 @@ pub struct DemoArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub publish: Publish,
+    /// Where the devices sit
+    #[arg(long, value_enum, default_value_t)]
+    pub topology: Topology,
     /// Header format of the links
     #[arg(long, value_enum, default_value_t)]
     pub mode: LinkMode,
@@ -93,6 +96,12 @@ pub struct CheckArgs {
     /// The repository
     #[arg(long, value_name = "DIR", default_value = "/tph/repo")]
     pub repo: PathBuf,
+    /// Another kernel's build directory, on which the guest's tests run too; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub also_on: Vec<PathBuf>,
+    /// The guest's tests only
+    #[arg(long)]
+    pub guest_only: bool,
     /// Host tests and the demo's assertions only
     #[arg(long)]
     pub fast: bool,
@@ -158,8 +167,8 @@ fn processing_hint(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Completer, Topology};
-    use clap::CommandFactory;
+    use crate::topology::Completer;
+    use clap::{CommandFactory, ValueEnum};
 
     fn demo(options: &[&str]) -> Result<DemoArgs, String> {
         let fixed = ["lab", "demo", "--kernel", "/k", "--out", "/o"];
@@ -182,6 +191,7 @@ mod tests {
         let args = demo(&[]).unwrap();
         assert_eq!(args.publish, Publish::default());
         assert_eq!(args.mode, LinkMode::Flit);
+        assert_eq!(args.topology, Topology::T1);
     }
 
     #[test]
@@ -189,6 +199,15 @@ mod tests {
         let args = demo(&["--st", "7", "--ext", "0x1234", "--mode", "nonflit"]).unwrap();
         assert_eq!((args.publish.st, args.publish.ext), (7, 0x1234));
         assert_eq!(args.mode, LinkMode::Nonflit);
+    }
+
+    #[test]
+    fn topologies_have_names() {
+        for (name, topology) in [("t2", Topology::T2), ("t3", Topology::T3)] {
+            assert_eq!(demo(&["--topology", name]).unwrap().topology, topology);
+            assert_eq!(topology.name(), name);
+        }
+        assert!(demo(&["--topology", "t9"]).unwrap_err().contains("t3"));
     }
 
     #[test]
@@ -201,15 +220,11 @@ mod tests {
 
     #[test]
     fn the_devices_of_a_run_survive_the_command_line() {
-        for mode in [LinkMode::Flit, LinkMode::Nonflit] {
-            for completer in [
-                Completer::None,
-                Completer::Tph,
-                Completer::TphExt,
-                Completer::Reserved,
-            ] {
+        let modes = [LinkMode::Flit, LinkMode::Nonflit];
+        for (&topology, mode) in Topology::value_variants().iter().zip(modes.repeat(2)) {
+            for &completer in Completer::value_variants() {
                 let devices = Devices {
-                    topology: Topology::T1,
+                    topology,
                     mode,
                     completer,
                 };

@@ -39,6 +39,8 @@ pub struct Plan<'a> {
     pub accel: Accel,
     /// What is published.
     pub publish: Publish,
+    /// Where the devices sit.
+    pub topology: Topology,
     /// Header format of the links.
     pub mode: LinkMode,
     /// Where traces and logs go.
@@ -48,7 +50,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     fn devices(&self) -> Devices {
         Devices {
-            topology: Topology::T1,
+            topology: self.topology,
             mode: self.mode,
             completer: Completer::TphExt,
         }
@@ -149,8 +151,12 @@ fn command(program: &Path, publish: Publish) -> String {
 
 /// The judgement as test results.
 pub fn cases(recorded: &Recorded, plan: &Plan<'_>) -> Vec<Case> {
-    let devices = plan.devices().topology.devices(Path::new(""));
-    let verified = verify(&recorded.steps, &recorded.trace, plan.publish, &devices);
+    let verified = verify(
+        &recorded.steps,
+        &recorded.trace,
+        plan.publish,
+        plan.topology,
+    );
     let mut cases: Vec<Case> = verified
         .iter()
         .flat_map(|verified| verified.cases().collect::<Vec<_>>())
@@ -190,8 +196,12 @@ fn memory_cases(devices: u64, qemu: u64) -> [Case; 2] {
 /// Writes the demo's report to `to` and says whether everything is as it should be.
 pub fn report(recorded: &Recorded, plan: &Plan<'_>, to: &mut dyn Write) -> io::Result<bool> {
     let style = Style::of_stdout();
-    let devices = plan.devices().topology.devices(Path::new(""));
-    let verified = verify(&recorded.steps, &recorded.trace, plan.publish, &devices);
+    let verified = verify(
+        &recorded.steps,
+        &recorded.trace,
+        plan.publish,
+        plan.topology,
+    );
     writeln!(to, "{}\n", title(plan, style))?;
     for one in &verified {
         writeln!(to, "{}", print::step(one, style))?;
@@ -230,11 +240,12 @@ fn title(plan: &Plan<'_>, style: Style) -> String {
         Accel::Kvm => "KVM",
     };
     let mode = tlp::Mode::from(plan.mode);
+    let topology = plan.topology.name().to_uppercase();
     format!(
         "{} {}",
         style.heading("rust-tph demo"),
         style.faint(format!(
-            "· Linux {release} · {accel} · {mode} mode · topology T1 · TLPs emitted by the model"
+            "· Linux {release} · {accel} · {mode} mode · topology {topology} · TLPs emitted by the model"
         ))
     )
 }

@@ -2,6 +2,7 @@
 //! `lab`: see `lab --help`.
 
 use clap::Parser;
+use lab::check::Target;
 use lab::cli::{Cli, Command, KernelArgs};
 use lab::signals::Interrupt;
 use lab::style::relative;
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 kernel: &lab.kernel,
                 accel: lab.accel,
                 publish: args.publish,
+                topology: args.topology,
                 mode: args.mode,
                 out: &args.out,
             };
@@ -60,10 +62,19 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
         }
         Command::Check(args) => {
             let lab = Lab::set_up(&args.kernel)?;
+            let mut targets = vec![Target {
+                kernel: lab.kernel,
+                accel: lab.accel,
+            }];
+            for dir in &args.also_on {
+                let kernel = Kernel::at(dir)?;
+                let cache = &args.kernel.cache;
+                let accel = vm::kvm::choose(&lab.setup, &kernel, cache, &lab.interrupt)?;
+                targets.push(Target { kernel, accel });
+            }
             let totals = check::check(
                 &lab.setup,
-                &lab.kernel,
-                lab.accel,
+                &targets,
                 &args,
                 &lab.interrupt,
                 &mut stdout().lock(),

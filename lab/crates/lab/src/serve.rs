@@ -64,6 +64,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     }
     let running = devices::serve(&Served {
         mode: args.devices.mode.into(),
+        iommu: args.devices.topology.monitor(&args.dir),
         trace_dir: Some(args.trace.clone()),
         endpoints: args
             .devices
@@ -89,7 +90,7 @@ fn endpoint(device: Device, completer: Completer) -> Endpoint {
         })
     };
     Endpoint {
-        bdf: device.bdf(),
+        bdf: device.bdf,
         name: device.name.into(),
         kind: match device.role {
             Role::Initiator => Kind::Initiator(InitiatorConfig { extended: false }),

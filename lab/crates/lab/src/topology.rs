@@ -14,6 +14,21 @@ pub enum Topology {
     T1,
     /// T1 and, from 00:13.0 on, an accelerator of each completer type that T1's has not.
     T1Completers,
+    /// T1 behind an IOMMU.
+    T2,
+    /// The devices of T1 at 03:00.0, 04:00.0 and 05:00.0, below a switch at a root port.
+    T3,
+}
+
+/// Which address a peer-to-peer write has when it leaves the initiator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressKind {
+    /// The physical address of the BAR: through the host bridge, and nobody translates.
+    Physical,
+    /// One that the IOMMU translates to that of the BAR.
+    Iova,
+    /// The bus address of the BAR: the switch routes the write, and the host bridge does not see it.
+    Bus,
 }
 
 /// What a device of a topology is.
@@ -36,42 +51,141 @@ pub struct Device {
     pub role: Role,
     /// Its name in traces and logs.
     pub name: &'static str,
-    /// Its slot on the root bus.
+    /// QEMU's name of the bus that it is on.
+    pub bus: &'static str,
+    /// Its slot on that bus.
     pub slot: u8,
+    /// Its address, as the guest numbers the buses.
+    pub bdf: Bdf,
     /// The socket on which it is served.
     pub socket: PathBuf,
 }
 
-impl Device {
-    /// Its address: root bus, function 0.
-    pub fn bdf(&self) -> Bdf {
-        Bdf::new(0, self.slot, 0)
-    }
+/// Root port, switch, and below it three buses; in QEMU's words, in the order of creation.
+const SWITCH: [&str; 5] = [
+    "pcie-root-port,id=root-port,bus=pcie.0,addr=0x10,chassis=1",
+    "x3130-upstream,id=switch,bus=root-port",
+    "xio3130-downstream,id=arm0,bus=switch,addr=0,chassis=2",
+    "xio3130-downstream,id=arm1,bus=switch,addr=1,chassis=3",
+    "xio3130-downstream,id=arm2,bus=switch,addr=2,chassis=4",
+];
+const ARMS: [&str; 3] = ["arm0", "arm1", "arm2"];
+/// Number of the first arm's bus: the root port's is 1, the switch's own is 2.
+const FIRST_ARM: u8 = 3;
+
+/// VT-d. Interrupts are remapped, since VFIO takes them for unsafe else, and the guest reports each
+/// mapping to the IOMMU, since QEMU could not tell the devices else.
+const IOMMU: [&str; 1] = ["intel-iommu,intremap=on,caching-mode=on"];
+
+/// A topology that is being served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The topology.
+    pub topology: Topology,
+    /// Where its sockets are.
+    pub dir: PathBuf,
 }
 
 impl Topology {
     /// Its devices, with their sockets in `dir`.
     pub fn devices(self, dir: &Path) -> Vec<Device> {
-        let device = |role, name, slot| Device {
-            role,
-            name,
-            slot,
-            socket: dir.join(format!("{name}.sock")),
-        };
-        let mut devices = vec![
-            device(Role::Initiator, "initiator", 0x10),
-            device(Role::Accelerator, "accelerator", 0x11),
-            device(Role::ExtendedInitiator, "initiator-ext", 0x12),
+        self.roles()
+            .into_iter()
+            .zip(0..)
+            .map(|((role, name), number)| {
+                let (bus, slot, bdf) = self.place(number);
+                Device {
+                    role,
+                    name,
+                    bus,
+                    slot,
+                    bdf,
+                    socket: dir.join(format!("{name}.sock")),
+                }
+            })
+            .collect()
+    }
+
+    fn roles(self) -> Vec<(Role, &'static str)> {
+        let mut roles = vec![
+            (Role::Initiator, "initiator"),
+            (Role::Accelerator, "accelerator"),
+            (Role::ExtendedInitiator, "initiator-ext"),
         ];
         if self == Self::T1Completers {
-            let of = Role::AcceleratorOf;
-            devices.extend([
-                device(of(Completer::None), "accelerator-none", 0x13),
-                device(of(Completer::Tph), "accelerator-tph", 0x14),
-                device(of(Completer::Reserved), "accelerator-reserved", 0x15),
+            roles.extend([
+                (Role::AcceleratorOf(Completer::None), "accelerator-none"),
+                (Role::AcceleratorOf(Completer::Tph), "accelerator-tph"),
+                (
+                    Role::AcceleratorOf(Completer::Reserved),
+                    "accelerator-reserved",
+                ),
             ]);
         }
-        devices
+        roles
+    }
+
+    /// Bus, slot and address of device `number`.
+    fn place(self, number: u8) -> (&'static str, u8, Bdf) {
+        match (self, ARMS.get(usize::from(number))) {
+            (Self::T3, Some(arm)) => (arm, 0, Bdf::new(FIRST_ARM + number, 0, 0)),
+            _ => ("pcie.0", 0x10 + number, Bdf::new(0, 0x10 + number, 0)),
+        }
+    }
+
+    /// What else QEMU must have, as values of its option `-device`, before the devices.
+    pub fn fabric(self) -> &'static [&'static str] {
+        match self {
+            Self::T1 | Self::T1Completers => &[],
+            Self::T2 => &IOMMU,
+            Self::T3 => &SWITCH,
+        }
+    }
+
+    /// Whether QEMU has an IOMMU.
+    pub fn has_iommu(self) -> bool {
+        self == Self::T2
+    }
+
+    /// The processor, in QEMU's words.
+    pub fn cpu(self) -> &'static str {
+        match self {
+            // Peer-to-peer DMA through the host bridge needs one that the kernel trusts with it.
+            Self::T1 | Self::T1Completers | Self::T2 => "EPYC",
+            // One that it does not trust: what arrives went through the switch.
+            Self::T3 => "qemu64",
+        }
+    }
+
+    /// The kernel parameters that it needs.
+    pub fn kernel_parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::T1 | Self::T1Completers => &[],
+            Self::T2 => &["intel_iommu=on"],
+            // Its hints depend on `tph_root_port`, so nobody may load it before that.
+            Self::T3 => &["modprobe.blacklist=rust_tph_initiator"],
+        }
+    }
+
+    /// The socket in `dir` on which QEMU's monitor listens, if the devices need one: they ask it for
+    /// the tables of the IOMMU.
+    pub fn monitor(self, dir: &Path) -> Option<PathBuf> {
+        self.has_iommu().then(|| dir.join("monitor.sock"))
+    }
+
+    /// The address of a peer-to-peer write.
+    pub fn address_kind(self) -> AddressKind {
+        match self {
+            Self::T1 | Self::T1Completers => AddressKind::Physical,
+            Self::T2 => AddressKind::Iova,
+            Self::T3 => AddressKind::Bus,
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
@@ -128,5 +242,56 @@ impl Devices {
             option("mode", &self.mode),
             option("completer", &self.completer),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Topology; 4] = [
+        Topology::T1,
+        Topology::T1Completers,
+        Topology::T2,
+        Topology::T3,
+    ];
+
+    #[test]
+    fn no_two_devices_share_a_place() {
+        for topology in ALL {
+            let devices = topology.devices(Path::new("/r"));
+            let first = devices.iter().map(|device| device.role).take(3);
+            assert!(first.eq([Role::Initiator, Role::Accelerator, Role::ExtendedInitiator]));
+            for (at, one) in devices.iter().enumerate() {
+                for other in &devices[at + 1..] {
+                    assert_ne!((one.bus, one.slot), (other.bus, other.slot));
+                    assert_ne!(one.bdf, other.bdf);
+                    assert_ne!(one.socket, other.socket);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_bus_is_there() {
+        for topology in ALL {
+            for device in topology.devices(Path::new("/r")) {
+                let id = format!("id={},", device.bus);
+                let made = topology.fabric().iter().any(|part| part.contains(&id));
+                assert!(made || device.bus == "pcie.0", "{}", device.bus);
+            }
+        }
+    }
+
+    #[test]
+    fn only_an_iommu_needs_the_monitor() {
+        for topology in ALL {
+            let monitor = topology.monitor(Path::new("/r"));
+            assert_eq!(monitor.is_some(), topology.has_iommu());
+            assert_eq!(
+                topology.fabric().iter().any(|part| part.contains("iommu")),
+                topology.has_iommu()
+            );
+        }
     }
 }

@@ -80,7 +80,7 @@ pub struct Vm<'a> {
     pub append: &'a [&'a str],
     /// What it runs.
     pub task: Task,
-    /// The run is ended after this time.
+    /// The run is ended after this time, or a multiple of it: see [`Kernel::patience`].
     pub limit: Duration,
     /// Directory for the serial log, the device log, the traces and what the guest wrote to stderr.
     pub out: &'a Path,
@@ -109,6 +109,7 @@ pub fn run(
     line: &mut dyn FnMut(&str),
 ) -> Result<Run, VmError> {
     let start = Instant::now();
+    let limit = vm.limit * vm.kernel.patience();
     if let Task::Script(script) = &vm.task
         && script.len() > SCRIPT_MAX
     {
@@ -131,13 +132,13 @@ pub fn run(
         kernel: vm.kernel,
         accel: vm.accel,
         cpus: vm.cpus,
-        devices: devices.as_ref().map_or(&[], DeviceProcess::devices),
+        devices: devices.as_ref().map(DeviceProcess::placed),
         append: vm.append,
         task: &vm.task,
         serial: &serial,
     };
     let mut machine = Machine::start(setup, &guest, &out)?;
-    let watched = machine.watch(vm.limit, devices.as_mut(), interrupt, line);
+    let watched = machine.watch(limit, devices.as_mut(), interrupt, line);
     // Ends what still runs and lets the readers of its pipes come to their end.
     machine.finish(line)?;
     let ended = watched?;
@@ -152,7 +153,7 @@ pub fn run(
     let status = match (ended, &vm.task) {
         (None, _) => {
             return Err(VmError::TimedOut {
-                limit: vm.limit,
+                limit,
                 log: LogTail::of(&serial),
             });
         }
@@ -267,7 +268,7 @@ impl Machine {
             stderr_path,
             qemu: None,
             qemu_peak: 0,
-            memory_must_be_shared: !guest.devices.is_empty(),
+            memory_must_be_shared: guest.devices.is_some(),
         })
     }
 

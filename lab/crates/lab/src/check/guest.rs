@@ -9,21 +9,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Programs with this prefix are guest tests.
-const PREFIX: &str = "guest-";
+pub const ALL: &str = "guest-";
+/// Those among them that need no more than the devices that every topology has.
+pub const EVERYWHERE: [&str; 2] = ["guest-dma-buf-tph", "guest-whole-path"];
+/// What needs a root port.
+pub const ROOT_PORT: &str = "root-port-";
 
 /// Stands before a line that is the script's and not a program's.
 const START: &str = "== start ";
 const END: &str = "== end ";
 
-/// The names of the test programs in `dir`, sorted.
-pub fn programs(dir: &Path) -> io::Result<Vec<String>> {
+/// The names of the programs in `dir` that begin with `prefix`, sorted.
+pub fn programs(dir: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let metadata = entry.metadata()?;
         // Cargo leaves a list of dependencies beside each program.
-        if name.starts_with(PREFIX) && metadata.is_file() && metadata.permissions().mode() & 1 != 0
+        if name.starts_with(prefix) && metadata.is_file() && metadata.permissions().mode() & 1 != 0
         {
             names.push(name);
         }
@@ -32,12 +36,20 @@ pub fn programs(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// A script that runs every test program of `dir` and marks where each begins and ends.
-pub fn script(dir: &Path) -> String {
+/// A script that runs every program of `dir` that begins with one of `prefixes`, and `last` (its name, its
+/// command) when they have ended, and marks where each begins and ends.
+pub fn script(dir: &Path, prefixes: &[&str], last: Option<(&str, &str)>) -> String {
     let dir = crate::vm::command::shell_quote(&dir.display().to_string());
+    let patterns: String = prefixes
+        .iter()
+        .flat_map(|prefix| [" ", &dir, "/", prefix, "*"])
+        .collect();
+    let last = last.map_or(String::new(), |(name, command)| {
+        format!("\necho '{START}{name}'; {command}; echo \"{END}{name} $?\"")
+    });
     format!(
-        "for t in {dir}/{PREFIX}*; do [ -x \"$t\" ] || continue; n=${{t##*/}}\n\
-         echo \"{START}$n\"; \"$t\"; echo \"{END}$n $?\"; done"
+        "for t in{patterns}; do [ -x \"$t\" ] || continue; n=${{t##*/}}\n\
+         echo \"{START}$n\"; \"$t\"; echo \"{END}$n $?\"; done{last}"
     )
 }
 
@@ -207,11 +219,21 @@ mod tests {
             let path = crate::fake::script(dir.path(), name, text);
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
-        assert_eq!(programs(dir.path()).unwrap(), ["guest-a", "guest-b"]);
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script(dir.path())])
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{A}{B}"));
+        assert_eq!(programs(dir.path(), ALL).unwrap(), ["guest-a", "guest-b"]);
+        let run = |script: &str| {
+            let output = std::process::Command::new("sh")
+                .args(["-c", script])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(run(&script(dir.path(), &[ALL], None)), format!("{A}{B}"));
+        let both = ["guest-b", "guest-a"];
+        assert_eq!(run(&script(dir.path(), &both, None)), format!("{B}{A}"));
+        assert_eq!(run(&script(dir.path(), &both[..1], None)), B);
+        assert_eq!(programs(dir.path(), both[0]).unwrap(), ["guest-b"]);
+        let last = script(dir.path(), &[ALL], Some(("last", "false")));
+        let of_last = "== start last\n== end last 1\n";
+        assert_eq!(run(&last), format!("{A}{B}{of_last}"));
     }
 }

@@ -23,9 +23,11 @@ pub fn step(verified: &Verified<'_>, style: Style) -> String {
     };
     let _ = writeln!(text, "{}", style.heading(title));
     row(&mut text, "published", [describe(step.expected_hint())]);
-    for record in &verified.writes {
-        let analyzer = record.analyzer().to_string();
-        row(&mut text, "TLP", analyzer.lines());
+    for (name, records) in [("TLP", &verified.sent), ("passed on", &verified.passed_on)] {
+        for record in records {
+            let analyzer = record.analyzer().to_string();
+            row(&mut text, name, analyzer.lines());
+        }
     }
     if let Some(selected) = &verified.selected {
         row(&mut text, "operation", [selected]);

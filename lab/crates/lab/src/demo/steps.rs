@@ -78,7 +78,7 @@ pub struct Step {
     /// Which control this is.
     #[serde(rename = "step")]
     pub kind: Kind,
-    /// Bus address of the exported range.
+    /// Address of the BAR: physical and, on x86, on the bus too.
     pub bar_address: u64,
     /// Where in that range the write goes, in bytes.
     pub offset: u64,

@@ -9,8 +9,9 @@ use super::operation::{name, operation, selected};
 use super::steps::{Kind, Requester, Step};
 use crate::cli::Publish;
 use crate::results::Case;
-use crate::topology::{Device, Role};
-use fabric::trace::{Destination, Record};
+use crate::topology::{AddressKind, Role, Topology};
+use fabric::trace::{Destination, HOST, Record};
+use std::path::Path;
 use tlp::{Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
 
 /// One thing that must be so.
@@ -27,8 +28,10 @@ pub struct Check {
 pub struct Verified<'a> {
     /// The guest's side.
     pub step: &'a Step,
-    /// The recorded writes into the step's range.
-    pub writes: Vec<&'a Record>,
+    /// The recorded writes into the step's range, as the initiator sent them.
+    pub sent: Vec<&'a Record>,
+    /// The same as the host passed them on, if it did.
+    pub passed_on: Vec<&'a Record>,
     /// What the accelerator does with the hint on the wire, if there is a write.
     pub selected: Option<String>,
     /// Everything that was looked at.
@@ -60,16 +63,16 @@ struct Write<'a> {
     payload: &'a [u8],
 }
 
-/// Verifies every step. `devices` are those of the topology in which the trace was recorded.
+/// Verifies every step, of which the trace was recorded in `topology`.
 pub fn verify<'a>(
     steps: &'a [Step],
     trace: &'a [Record],
     asked: Publish,
-    devices: &[Device],
+    topology: Topology,
 ) -> Vec<Verified<'a>> {
     steps
         .iter()
-        .map(|step| verify_step(step, trace, asked, devices))
+        .map(|step| verify_step(step, trace, asked, topology))
         .collect()
 }
 
@@ -77,34 +80,58 @@ fn verify_step<'a>(
     step: &'a Step,
     trace: &'a [Record],
     asked: Publish,
-    devices: &[Device],
+    topology: Topology,
 ) -> Verified<'a> {
-    let writes = writes_into(step, trace);
+    let kind = topology.address_kind();
+    let arrived = writes_into(step, trace);
+    let (sent, passed_on) = match kind {
+        AddressKind::Physical | AddressKind::Bus => (arrived, vec![]),
+        AddressKind::Iova => (before(&arrived, trace), arrived),
+    };
+    // Whatever the initiator sent must arrive unchanged, but for its address.
+    let last = if passed_on.is_empty() {
+        &sent
+    } else {
+        &passed_on
+    };
+    let all = || sent.iter().chain(&passed_on);
     let mut checks = vec![
         check(
             "what was asked is published",
             asked_is_published(step, asked),
         ),
-        check("one write fills the range", fills(step, &writes)),
+        check("one write fills the range", fills(step, last)),
     ];
-    if let Some(first) = writes.first() {
+    if let Some(first) = last.first() {
         let hint = first.request.hint();
-        checks.push(check(
-            "it goes from the initiator to the accelerator",
-            endpoints(step, &writes, devices),
-        ));
+        let claim = match kind {
+            AddressKind::Physical | AddressKind::Bus => {
+                "it goes from the initiator to the accelerator"
+            }
+            AddressKind::Iova => "it goes from the initiator through the host to the accelerator",
+        };
+        checks.push(check(claim, way(step, &sent, &passed_on, topology)));
+        let claim = match kind {
+            AddressKind::Physical => "its address is the BAR's physical address",
+            AddressKind::Iova => "its address is an I/O virtual address",
+            AddressKind::Bus => "its address is the BAR's bus address",
+        };
+        checks.push(check(claim, address(step, &sent, kind)));
         let claim = match step.kind {
             Kind::None => "it carries no hint",
             Kind::Hint | Kind::Ext => "it carries the published hint",
         };
-        checks.push(check(claim, carries(step, &writes)));
+        checks.push(check(claim, all().try_for_each(|one| carries(step, one))));
         if step.kind == Kind::Ext && first.record.mode == Mode::Flit {
             checks.push(check(
                 "its Tag field is not the steering tag",
-                tag_field_differs(&writes),
+                all().try_for_each(tag_field_differs),
             ));
         }
-        checks.push(check("its payload is the source", payload(step, &writes)));
+        checks.push(check(
+            "its payload is the source",
+            payload(step, &sent).and_then(|()| payload(step, last)),
+        ));
         let claim = match hint {
             None => "memory holds a plain store",
             Some(_) => "memory holds what the tag selects",
@@ -113,7 +140,7 @@ fn verify_step<'a>(
     }
     Verified {
         step,
-        selected: writes.first().map(|write| {
+        selected: last.first().map(|write| {
             let hint = write.request.hint();
             let telling = step.after != step.source || hint.is_none();
             let remark = if telling {
@@ -123,7 +150,8 @@ fn verify_step<'a>(
             };
             selected(hint) + remark
         }),
-        writes: writes.iter().map(|write| write.record).collect(),
+        sent: sent.iter().map(|write| write.record).collect(),
+        passed_on: passed_on.iter().map(|write| write.record).collect(),
         checks,
     }
 }
@@ -135,25 +163,43 @@ fn check(claim: &'static str, result: Result<(), String>) -> Check {
     }
 }
 
-/// The memory writes that touch the step's range, in the order of the trace.
+/// The memory writes that touch the step's range of the BAR, in the order of the trace.
 fn writes_into<'a>(step: &Step, trace: &'a [Record]) -> Vec<Write<'a>> {
     let range = step.address()..step.address() + step.len_bytes();
     trace
         .iter()
-        .filter_map(|record| match record.tlp() {
-            Ok(Tlp::MemWrite(request, payload)) => Some(Write {
-                record,
-                request,
-                payload,
-            }),
-            _ => None,
-        })
+        .filter_map(decode)
         .filter(|write| {
             let start = write.request.addr();
             let end = start.saturating_add(write.request.len_bytes() as u64);
             start < range.end && range.start < end
         })
         .collect()
+}
+
+/// The memory writes that stand right before these in the trace: what the host got before it passed
+/// them on.
+fn before<'a>(passed_on: &[Write<'_>], trace: &'a [Record]) -> Vec<Write<'a>> {
+    passed_on
+        .iter()
+        .filter_map(|write| {
+            let number = write.record.number.checked_sub(1)?;
+            trace.iter().find(|record| record.number == number)
+        })
+        .filter_map(decode)
+        .collect()
+}
+
+/// A record as a memory write, if it is one.
+fn decode(record: &Record) -> Option<Write<'_>> {
+    match record.tlp() {
+        Ok(Tlp::MemWrite(request, payload)) => Some(Write {
+            record,
+            request,
+            payload,
+        }),
+        _ => None,
+    }
 }
 
 /// The published tuple is the one of the command line.
@@ -207,7 +253,14 @@ fn fills(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {
     }
 }
 
-fn endpoints(step: &Step, writes: &[Write<'_>], devices: &[Device]) -> Result<(), String> {
+/// From the initiator to the accelerator, in one go or through the host.
+fn way(
+    step: &Step,
+    sent: &[Write<'_>],
+    passed_on: &[Write<'_>],
+    topology: Topology,
+) -> Result<(), String> {
+    let devices = topology.devices(Path::new(""));
     let find = |role| {
         devices
             .iter()
@@ -219,54 +272,96 @@ fn endpoints(step: &Step, writes: &[Write<'_>], devices: &[Device]) -> Result<()
         Requester::Ext => find(Role::ExtendedInitiator)?,
     };
     let accelerator = find(Role::Accelerator)?;
-    for write in writes {
-        let record = write.record;
-        if write.request.requester() != initiator.bdf() {
+    let to_accelerator = |to: &Destination| matches!(to, Destination::To { name, bar: Some(_) } if name == accelerator.name);
+    let to_host =
+        |to: &Destination| matches!(to, Destination::To { name, bar: None } if name == HOST);
+    let through_host = topology.address_kind() == AddressKind::Iova;
+
+    for write in sent.iter().chain(passed_on) {
+        let requester = write.request.requester();
+        if requester != initiator.bdf {
             return Err(format!(
-                "TLP {} has requester {}, the initiator is {}",
-                record.number,
-                write.request.requester(),
-                initiator.bdf()
+                "TLP {} has requester {requester}, the initiator is {}",
+                write.record.number, initiator.bdf
             ));
         }
-        let reached = matches!(&record.to, Destination::To { name, bar: Some(_) } if name == accelerator.name);
-        if record.from != initiator.name || !reached {
-            return Err(format!(
-                "TLP {} goes from {} to {}",
-                record.number, record.from, record.to
-            ));
+    }
+    for Write { record, .. } in sent {
+        let right = if through_host {
+            to_host(&record.to)
+        } else {
+            to_accelerator(&record.to)
+        };
+        if record.from != initiator.name || !right {
+            return Err(goes(record));
         }
+    }
+    for Write { record, .. } in passed_on {
+        if record.from != HOST || !to_accelerator(&record.to) {
+            return Err(goes(record));
+        }
+    }
+    if through_host && sent.len() != passed_on.len() {
+        return Err(format!(
+            "the host got {} writes and passed on {}",
+            sent.len(),
+            passed_on.len()
+        ));
     }
     Ok(())
 }
 
-fn carries(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {
-    let expected = step.expected_hint();
-    for write in writes {
-        let got = write.request.hint();
-        if got != expected {
-            return Err(format!(
-                "published {}, TLP {} carries {}",
-                describe(expected),
-                write.record.number,
-                describe(got)
-            ));
-        }
-    }
-    Ok(())
+fn goes(record: &Record) -> String {
+    format!(
+        "TLP {} goes from {} to {}",
+        record.number, record.from, record.to
+    )
 }
 
-fn tag_field_differs(writes: &[Write<'_>]) -> Result<(), String> {
-    for write in writes {
-        let field = write.request.tag();
-        if write.request.hint().map(|hint| hint.tag.value()) == Some(field) {
+/// The address that the initiator was given is of the right kind.
+fn address(step: &Step, sent: &[Write<'_>], kind: AddressKind) -> Result<(), String> {
+    const PAGE: u64 = 4096;
+
+    for write in sent {
+        let (addr, bar) = (write.request.addr(), step.address());
+        let right = match kind {
+            AddressKind::Physical | AddressKind::Bus => addr == bar,
+            // The IOMMU translates whole pages.
+            AddressKind::Iova => addr != bar && addr % PAGE == bar % PAGE,
+        };
+        if !right {
             return Err(format!(
-                "TLP {} has {field:#x} in both places, so it cannot tell them apart; try another tag",
+                "TLP {} has address {addr:#x}, the BAR's is {bar:#x}",
                 write.record.number
             ));
         }
     }
     Ok(())
+}
+
+fn carries(step: &Step, write: &Write<'_>) -> Result<(), String> {
+    let expected = step.expected_hint();
+    let got = write.request.hint();
+    if got == expected {
+        return Ok(());
+    }
+    Err(format!(
+        "published {}, TLP {} carries {}",
+        describe(expected),
+        write.record.number,
+        describe(got)
+    ))
+}
+
+fn tag_field_differs(write: &Write<'_>) -> Result<(), String> {
+    let field = write.request.tag();
+    if write.request.hint().map(|hint| hint.tag.value()) != Some(field) {
+        return Ok(());
+    }
+    Err(format!(
+        "TLP {} has {field:#x} in both places, so it cannot tell them apart; try another tag",
+        write.record.number
+    ))
 }
 
 fn payload(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {

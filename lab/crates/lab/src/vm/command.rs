@@ -2,7 +2,7 @@
 //! The command line of virtme-ng's `vng`.
 
 use super::kernel::Kernel;
-use crate::topology::Device;
+use crate::topology::{Placed, Topology};
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub struct Guest<'a> {
     /// How many processors it has.
     pub cpus: u8,
     /// Its vfio-user devices; their servers listen already.
-    pub devices: &'a [Device],
+    pub devices: Option<&'a Placed>,
     /// More kernel parameters.
     pub append: &'a [&'a str],
     /// What it runs.
@@ -110,23 +110,34 @@ fn marked(script: &str) -> String {
 
 fn kernel_parameters(guest: &Guest<'_>) -> String {
     let mut parameters = vec!["loglevel=7", "printk.devkmsg=on"];
+    if let Some(placed) = guest.devices {
+        parameters.extend(placed.topology.kernel_parameters());
+    }
     parameters.extend(guest.append);
     parameters.join(" ")
 }
 
 /// QEMU's options, as one string that virtme-ng gives to a shell.
 fn qemu_options(guest: &Guest<'_>) -> String {
+    let has_iommu = guest
+        .devices
+        .is_some_and(|placed| placed.topology.has_iommu());
     let machine = match guest.accel {
         Accel::Tcg => "q35",
         // Without a fallback: a guest that was to run under KVM must not run under TCG.
-        Accel::Kvm => "q35,accel=kvm",
+        Accel::Kvm if !has_iommu => "q35,accel=kvm",
+        // The IOMMU must see the interrupts that it remaps.
+        Accel::Kvm => "q35,accel=kvm,kernel-irqchip=split",
     };
-    // EPYC: peer-to-peer DMA through the host bridge needs a processor that the kernel trusts with it.
     let mut options = vec![
         "-machine".into(),
         machine.into(),
         "-cpu".into(),
-        "EPYC".into(),
+        guest
+            .devices
+            .map_or(Topology::default(), |placed| placed.topology)
+            .cpu()
+            .into(),
     ];
     // virtme-ng sends a script's console to /dev/null, and a shell's kernel messages to stderr.
     let console = match guest.task {
@@ -135,17 +146,32 @@ fn qemu_options(guest: &Guest<'_>) -> String {
     };
     let path = format!("chardev.{console}.path={}", guest.serial.display());
     options.extend(["-set".into(), shell_quote(&path)]);
-    for device in guest.devices {
+    if let Some(placed) = guest.devices {
+        options.extend(devices(placed));
+    }
+    options.join(" ")
+}
+
+fn devices(placed: &Placed) -> Vec<String> {
+    let mut options = Vec::new();
+    if let Some(monitor) = placed.topology.monitor(&placed.dir) {
+        let monitor = format!("unix:{},server=on,wait=off", monitor.display());
+        options.extend(["-qmp".into(), shell_quote(&monitor)]);
+    }
+    for part in placed.topology.fabric() {
+        options.extend(["-device".into(), shell_quote(part)]);
+    }
+    for device in placed.topology.devices(&placed.dir) {
         let device = json!({
             "driver": "vfio-user-pci",
             "socket": {"type": "unix", "path": device.socket},
-            "bus": "pcie.0",
+            "bus": device.bus,
             "addr": format!("{:#x}", device.slot),
             "rombar": 0,
         });
         options.extend(["-device".into(), shell_quote(&device.to_string())]);
     }
-    options.join(" ")
+    options
 }
 
 /// `text` as one word of a POSIX shell.
@@ -156,7 +182,6 @@ pub fn shell_quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Topology;
     use std::fs;
 
     fn kernel(dir: &Path) -> Kernel {
@@ -168,13 +193,20 @@ mod tests {
     }
 
     fn line(accel: Accel, task: &Task) -> Vec<String> {
+        line_of(Topology::T1, accel, task)
+    }
+
+    fn line_of(topology: Topology, accel: Accel, task: &Task) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let kernel = kernel(dir.path());
         let guest = Guest {
             kernel: &kernel,
             accel,
             cpus: 2,
-            devices: &Topology::T1.devices(Path::new("/run/l")),
+            devices: Some(&Placed {
+                topology,
+                dir: "/run/l".into(),
+            }),
             append: &["kunit.enable=1"],
             task,
             serial: Path::new("/out/it's/serial.log"),
@@ -241,6 +273,47 @@ mod tests {
         assert_eq!(devices[0]["rombar"], 0);
         assert_eq!(devices[0]["socket"]["path"], "/run/l/initiator.sock");
         assert_eq!(devices[1]["addr"], "0x11");
+    }
+
+    fn values<'a>(words: &'a [String], option: &str) -> Vec<&'a str> {
+        let pairs = words.windows(2).filter(|pair| pair[0] == option);
+        pairs.map(|pair| pair[1].as_str()).collect()
+    }
+
+    #[test]
+    fn the_iommu_is_the_first_device_and_has_a_monitor() {
+        let script = Task::Script("true".into());
+        let line = line_of(Topology::T2, Accel::Kvm, &script);
+        let words = qemu_words(&line);
+        let devices = values(&words, "-device");
+        assert!(devices[0].starts_with("intel-iommu,"), "{devices:?}");
+        assert!(devices[0].contains("caching-mode=on"), "QEMU aborts else");
+        assert_eq!(devices.len(), 4);
+        assert_eq!(
+            value(&words, "-qmp"),
+            "unix:/run/l/monitor.sock,server=on,wait=off"
+        );
+        assert!(value(&words, "-machine").ends_with(",kernel-irqchip=split"));
+        assert!(value(&line, "--append").contains(" intel_iommu=on"));
+    }
+
+    #[test]
+    fn a_switch_is_there_before_the_devices() {
+        let script = Task::Script("true".into());
+        let words = qemu_words(&line_of(Topology::T3, Accel::Tcg, &script));
+        let devices = values(&words, "-device");
+        let kinds: Vec<_> = devices
+            .iter()
+            .map(|device| device.split(',').next().unwrap())
+            .collect();
+        let switch = ["pcie-root-port", "x3130-upstream"];
+        assert_eq!(kinds[..2], switch);
+        assert_eq!(kinds[2..5], ["xio3130-downstream"; 3]);
+        let initiator: serde_json::Value = serde_json::from_str(devices[5]).unwrap();
+        assert_eq!(initiator["bus"], "arm0");
+        assert_eq!(initiator["addr"], "0x0");
+        assert!(values(&words, "-qmp").is_empty());
+        assert_ne!(value(&words, "-cpu"), "EPYC");
     }
 
     #[test]

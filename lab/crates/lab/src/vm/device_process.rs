@@ -6,7 +6,7 @@ use super::memory::beyond_guest;
 use super::{Setup, VmError};
 use crate::process::{Group, TICK, lines};
 use crate::signals::Interrupt;
-use crate::topology::{Device, Devices};
+use crate::topology::{Devices, Placed};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -24,7 +24,7 @@ pub struct DeviceProcess {
     log: PathBuf,
     // Holds the sockets; removed when the process has ended.
     _run_dir: tempfile::TempDir,
-    devices: Vec<Device>,
+    placed: Placed,
     peak: u64,
 }
 
@@ -62,7 +62,10 @@ impl DeviceProcess {
         let mut this = Self {
             group,
             log,
-            devices: devices.topology.devices(run_dir.path()),
+            placed: Placed {
+                topology: devices.topology,
+                dir: run_dir.path().into(),
+            },
             _run_dir: run_dir,
             peak: 0,
         };
@@ -94,9 +97,9 @@ impl DeviceProcess {
         }
     }
 
-    /// The devices that QEMU is to connect to.
-    pub fn devices(&self) -> &[Device] {
-        &self.devices
+    /// What QEMU is to connect to.
+    pub fn placed(&self) -> &Placed {
+        &self.placed
     }
 
     /// How the process ended, if it did.

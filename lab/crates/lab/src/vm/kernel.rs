@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     dir: PathBuf,
+    /// Its `.config`.
+    config: String,
 }
 
 /// Why a directory is no kernel that can be run.
@@ -37,18 +39,26 @@ impl Kernel {
                 });
             }
         }
+        let config = fs::read_to_string(dir.join(".config"));
+        let config = config.map_err(|_| KernelError::NotBuilt {
+            dir: dir.into(),
+            missing: ".config",
+        })?;
         let dir = fs::canonicalize(dir).map_err(|_| KernelError::NotBuilt {
             dir: dir.into(),
             missing: Self::IMAGE,
         })?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
         match dir.to_str() {
-            Some(text) if text.chars().all(plain) => Ok(Self { dir }),
+            Some(text) if text.chars().all(plain) => Ok(Self { dir, config }),
             _ => Err(KernelError::Path(dir)),
         }
     }
 
     const IMAGE: &str = "arch/x86/boot/bzImage";
+
+    /// Options with which a kernel checks itself all the time, and so takes several times as long.
+    const SLOW: [&str; 4] = ["PROVE_LOCKING", "DEBUG_OBJECTS", "DEBUG_KMEMLEAK", "KASAN"];
 
     /// The build directory.
     pub fn dir(&self) -> &Path {
@@ -64,6 +74,31 @@ impl Kernel {
     pub fn release(&self) -> Option<String> {
         let file = self.dir.join("include/config/kernel.release");
         Some(fs::read_to_string(file).ok()?.trim().to_owned())
+    }
+
+    /// What tells it from other kernels: its release, or else the name of the build directory.
+    pub fn name(&self) -> String {
+        let of_dir = || self.dir.file_name().unwrap_or_default();
+        self.release()
+            .unwrap_or_else(|| of_dir().to_string_lossy().into_owned())
+    }
+
+    /// Whether `option`, named without `CONFIG_`, is built in.
+    pub fn has(&self, option: &str) -> bool {
+        self.config.lines().any(|line| {
+            line.strip_prefix("CONFIG_")
+                .and_then(|line| line.strip_prefix(option))
+                == Some("=y")
+        })
+    }
+
+    /// What a guest's time limit is multiplied by: 1, or 4 for a kernel that checks itself.
+    pub fn patience(&self) -> u32 {
+        if Self::SLOW.iter().any(|option| self.has(option)) {
+            4
+        } else {
+            1
+        }
     }
 }
 
@@ -85,6 +120,10 @@ mod tests {
         let kernel = Kernel::at(dir.path()).unwrap();
         assert!(kernel.image().ends_with("arch/x86/boot/bzImage"));
         assert_eq!(kernel.release(), None);
+        assert!(kernel.dir().ends_with(kernel.name()));
+        fs::create_dir_all(dir.path().join("include/config")).unwrap();
+        fs::write(dir.path().join("include/config/kernel.release"), "7.3-x\n").unwrap();
+        assert_eq!(kernel.name(), "7.3-x");
     }
 
     #[test]
@@ -96,6 +135,22 @@ mod tests {
         assert!(error.contains("no modules.order"), "{error}");
         let error = Kernel::at(Path::new("/nowhere")).unwrap_err().to_string();
         assert!(error.contains("/nowhere is not a built kernel"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_that_checks_itself_is_given_time() {
+        let dir = tempfile::tempdir().unwrap();
+        build(dir.path());
+        let with = |config: &str| {
+            fs::write(dir.path().join(".config"), config).unwrap();
+            Kernel::at(dir.path()).unwrap()
+        };
+        let plain = with("# CONFIG_KASAN is not set\nCONFIG_KASAN_X=y\nCONFIG_KUNIT=m\n");
+        assert!(!plain.has("KASAN") && !plain.has("KUNIT") && plain.has("KASAN_X"));
+        assert_eq!(plain.patience(), 1);
+        for option in Kernel::SLOW {
+            assert_eq!(with(&format!("CONFIG_{option}=y\n")).patience(), 4);
+        }
     }
 
     #[test]

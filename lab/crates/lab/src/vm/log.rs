@@ -23,6 +23,9 @@ pub fn message(line: &str) -> &str {
 /// What a message begins with, when the kernel says that something is broken.
 const BEGINNINGS: &[&str] = &[
     "BUG: ",
+    // SLUB's word for it: `BUG kmalloc-64 (Not tainted): Poison overwritten`.
+    "BUG ",
+    "[ BUG: ",
     "WARNING: ",
     "Oops",
     "kernel BUG at ",
@@ -44,6 +47,10 @@ const BEGINNINGS: &[&str] = &[
     "Call Trace:",
     "Call trace:",
     "DEBUG_LOCKS_WARN_ON",
+    "ODEBUG: ",
+    // From here on lockdep would find nothing any more.
+    "Disabling lock debugging due to kernel taint",
+    "turning off the locking correctness validator",
     "refcount_t: ",
     "list_add corruption",
     "list_del corruption",
@@ -66,10 +73,11 @@ const ANYWHERE: &[&str] = &[
 
 /// Messages that hold one of the words above and report no fault.
 const HARMLESS: &[&str] = &[
-    "kmemleak: Kernel memory leak detector",
+    "kmemleak: Kernel memory leak detector initialized",
     "kmemleak: Automatic memory scanning thread",
     "DMA-API: preallocated ",
     "DMA-API: debugging enabled",
+    "DMA-API: dma_debug_entry pool grown to ",
 ];
 
 /// A line of the log that says that the kernel is not well.
@@ -135,6 +143,12 @@ mod tests {
             "BUG: unable to handle page fault for address: ffffc90000000000",
             "BUG: sleeping function called from invalid context at mm/slab.h:1",
             "BUG: scheduling while atomic: init/1/0x00000002",
+            "BUG: using smp_processor_id() in preemptible [00000000] code: init/1",
+            "BUG: spinlock bad magic on CPU#0, init/1",
+            "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9]",
+            "BUG: MAX_LOCKDEP_ENTRIES too low!",
+            "BUG kmalloc-64 (Not tainted): Poison overwritten",
+            "[ BUG: Invalid wait context ]",
             "BUG: KASAN: slab-use-after-free in dma_buf_get_tph+0x10/0x20",
             "BUG: KFENCE: out-of-bounds read in f+0x1/0x2",
             "BUG: KCSAN: data-race in f / g",
@@ -147,11 +161,23 @@ mod tests {
             "WARNING: drivers/dma-buf/dma-buf.c:12 at f+0x1/0x2, CPU#0: init/1",
             "WARNING: possible circular locking dependency detected",
             "WARNING: possible recursive locking detected",
+            "WARNING: possible irq lock inversion dependency detected",
+            "WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected",
             "WARNING: inconsistent lock state",
+            "WARNING: held lock freed!",
+            "WARNING: lock held when returning to user space!",
+            "WARNING: init/1 still has locks held!",
+            "WARNING: Nested lock was not taken",
             "WARNING: suspicious RCU usage",
             "WARNING: bad unlock balance detected!",
             "INFO: task init:1 blocked for more than 120 seconds.",
             "INFO: trying to register non-static key.",
+            "INFO: lockdep is turned off.",
+            "turning off the locking correctness validator.",
+            "Disabling lock debugging due to kernel taint",
+            "ODEBUG: free active (active state 0) object: 0000000000000001 object type: timer_list",
+            "ODEBUG: object 0000000000000001 is on stack 0000000000000002, but NOT annotated.",
+            "ODEBUG: Out of memory. ODEBUG disabled",
             "INFO: rcu_preempt detected stalls on CPUs/tasks:",
             "rcu: INFO: rcu_preempt self-detected stall on CPU",
             "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [init:1]",
@@ -160,7 +186,12 @@ mod tests {
             "Kernel panic - not syncing: Attempted to kill init!",
             "rust_kernel: panicked at rust/kernel/dma_buf.rs:1:2:",
             "kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+            "kmemleak: Kernel memory leak detector disabled",
+            "kmemleak: Memory pool empty, consider increasing CONFIG_DEBUG_KMEMLEAK_MEM_POOL_SIZE",
             "DMA-API: pci 0000:00:10.0: device driver has pending DMA allocations",
+            "DMA-API: rust_tph_initiator 0000:00:10.0: device driver tries to free DMA memory it has not allocated",
+            "DMA-API: debugging out of memory - disabling",
+            "DMA-API: cacheline tracking ENOMEM, dma-debug disabled",
             "refcount_t: underflow; use-after-free.",
             "list_del corruption. prev->next should be 0",
             "Call Trace:",
@@ -190,6 +221,7 @@ mod tests {
 [    0.600000] rcu: Hierarchical RCU implementation.
 [    0.700000] DMA-API: preallocated 65536 debug entries
 [    0.700001] DMA-API: debugging enabled by kernel config
+[    0.700002] DMA-API: dma_debug_entry pool grown to 131072 (200%)
 [    0.800000] kmemleak: Kernel memory leak detector initialized (mem pool available: 15721)
 [    0.900000] Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar
 [    1.000000] INFO: no complaint

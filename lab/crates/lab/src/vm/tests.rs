@@ -188,6 +188,21 @@ fn a_guest_that_hangs_is_killed_with_its_children() {
 }
 
 #[test]
+fn a_kernel_that_checks_itself_has_more_time() {
+    let mut bench = Bench::new("exec sleep 1000", "");
+    let dir = bench.kernel.dir().to_owned();
+    fs::write(dir.join(".config"), "CONFIG_PROVE_LOCKING=y\n").unwrap();
+    bench.kernel = Kernel::at(&dir).unwrap();
+    let given = Duration::from_millis(50);
+    let error = bench.run(None, given).unwrap_err();
+    let VmError::TimedOut { limit, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(limit, given * bench.kernel.patience());
+    assert!(limit > given);
+}
+
+#[test]
 fn a_panic_explains_a_hang() {
     let vng = "echo '[    0.5] Kernel panic - not syncing: no init' >>$log; exec sleep 1000";
     let error = Bench::new(vng, "")

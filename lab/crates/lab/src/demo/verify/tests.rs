@@ -4,10 +4,10 @@
 use super::*;
 use crate::demo::steps::Published;
 use crate::topology::Topology;
-use std::path::Path;
 use tlp::Bdf;
 
 const BASE: u64 = 0xfe_0000_0000;
+const IOVA: u64 = 0xffff_f000;
 const STANDARD: Bdf = Bdf::new(0, 0x10, 0);
 const EXT: Bdf = Bdf::new(0, 0x12, 0);
 
@@ -16,6 +16,7 @@ struct World {
     steps: Vec<Step>,
     trace: Vec<Record>,
     asked: Publish,
+    topology: Topology,
 }
 
 /// A record of `write` on its way from its initiator to the accelerator.
@@ -115,7 +116,39 @@ impl World {
                 ph: 2,
                 ext: 0xfef0,
             },
+            topology: Topology::T1,
         }
+    }
+
+    /// The same behind an IOMMU: TLPs 1, 3 and 5 have I/O virtual addresses, 2, 4 and 6 are what the
+    /// host makes of them.
+    fn translated(mode: Mode) -> Self {
+        let mut world = Self::good(mode);
+        world.topology = Topology::T2;
+        let arrive = std::mem::take(&mut world.trace);
+        for (record, number) in arrive.into_iter().zip((1..).step_by(2)) {
+            let Ok(Tlp::MemWrite(request, payload)) = record.tlp() else {
+                panic!("a write");
+            };
+            let iova = MemRequest::new(request.requester(), IOVA + request.addr() % 0x1000, 2)
+                .unwrap()
+                .with_tag(7)
+                .unwrap();
+            let iova = request.hint().map_or(iova, |hint| iova.with_hint(hint));
+            world.trace.push(Record {
+                to: Destination::To {
+                    name: HOST.into(),
+                    bar: None,
+                },
+                ..self::record(number, mode, &Tlp::MemWrite(iova, payload))
+            });
+            world.trace.push(Record {
+                number: number + 1,
+                from: HOST.into(),
+                ..record
+            });
+        }
+        world
     }
 
     /// Replaces the write of step `at`.
@@ -127,8 +160,7 @@ impl World {
 
     /// The claims that do not hold: step and claim.
     fn wrong(&self) -> Vec<(Kind, &'static str)> {
-        let devices = Topology::T1.devices(Path::new(""));
-        verify(&self.steps, &self.trace, self.asked, &devices)
+        verify(&self.steps, &self.trace, self.asked, self.topology)
             .iter()
             .flat_map(|verified| {
                 assert_eq!(
@@ -146,6 +178,9 @@ impl World {
 const PUBLISHED: &str = "what was asked is published";
 const ONE_WRITE: &str = "one write fills the range";
 const ENDPOINTS: &str = "it goes from the initiator to the accelerator";
+const THROUGH_HOST: &str = "it goes from the initiator through the host to the accelerator";
+const PHYSICAL: &str = "its address is the BAR's physical address";
+const TRANSLATED: &str = "its address is an I/O virtual address";
 const HINT: &str = "it carries the published hint";
 const NO_HINT: &str = "it carries no hint";
 const TAG_FIELD: &str = "its Tag field is not the steering tag";
@@ -157,19 +192,71 @@ const STORED: &str = "memory holds a plain store";
 fn a_good_run_passes_in_both_modes() {
     for mode in [Mode::Flit, Mode::NonFlit] {
         assert_eq!(World::good(mode).wrong(), []);
+        assert_eq!(World::translated(mode).wrong(), []);
     }
+}
+
+#[test]
+fn an_address_that_nobody_translates_fails_behind_an_iommu() {
+    let mut world = World::good(Mode::Flit);
+    world.topology = Topology::T2;
+    let wrong = world.wrong();
+    assert!(wrong.contains(&(Kind::Hint, THROUGH_HOST)), "{wrong:?}");
+
+    let mut world = World::translated(Mode::Flit);
+    world.trace[0].bytes = world.trace[1].bytes.clone();
+    let wrong = world.wrong();
+    assert!(wrong.contains(&(Kind::Hint, TRANSLATED)), "{wrong:?}");
+}
+
+#[test]
+fn what_the_host_passes_on_must_be_what_it_got() {
+    let mut world = World::translated(Mode::Flit);
+    let none = request(BASE, None);
+    let payload = bytes(&[1, 2]);
+    let passed_on = record(2, Mode::Flit, &Tlp::MemWrite(none, &payload));
+    world.trace[1].bytes = passed_on.bytes;
+    assert_eq!(world.wrong(), [(Kind::Hint, HINT), (Kind::Hint, STORED)]);
+
+    let mut world = World::translated(Mode::Flit);
+    let hint = world.steps[0].expected_hint().unwrap();
+    let sent = MemRequest::new(STANDARD, IOVA, 2).unwrap().with_hint(hint);
+    let payload = bytes(&[1, 3]);
+    world.trace[0].bytes = record(1, Mode::Flit, &Tlp::MemWrite(sent, &payload)).bytes;
+    assert_eq!(world.wrong(), [(Kind::Hint, PAYLOAD)]);
+}
+
+#[test]
+fn a_write_that_the_host_makes_up_fails() {
+    let mut world = World::translated(Mode::Flit);
+    world.trace.remove(0);
+    let wrong = world.wrong();
+    assert!(wrong.contains(&(Kind::Hint, THROUGH_HOST)), "{wrong:?}");
+    let mut world = World::translated(Mode::Flit);
+    world.trace[0].from = "accelerator".into();
+    assert_eq!(world.wrong(), [(Kind::Hint, THROUGH_HOST)]);
+    let mut world = World::translated(Mode::Flit);
+    world.trace[1].from = "initiator".into();
+    assert_eq!(world.wrong(), [(Kind::Hint, THROUGH_HOST)]);
+}
+
+#[test]
+fn a_translated_address_fails_where_none_is_due() {
+    let mut world = World::translated(Mode::Flit);
+    world.topology = Topology::T1;
+    let wrong = world.wrong();
+    assert!(wrong.contains(&(Kind::Hint, ENDPOINTS)), "{wrong:?}");
 }
 
 #[test]
 fn every_claim_is_looked_at() {
     let world = World::good(Mode::Flit);
-    let devices = Topology::T1.devices(Path::new(""));
-    let verified = verify(&world.steps, &world.trace, world.asked, &devices);
+    let verified = verify(&world.steps, &world.trace, world.asked, world.topology);
     let claims: Vec<Vec<&str>> = verified
         .iter()
         .map(|one| one.checks.iter().map(|check| check.claim).collect())
         .collect();
-    let common = [PUBLISHED, ONE_WRITE, ENDPOINTS];
+    let common = [PUBLISHED, ONE_WRITE, ENDPOINTS, PHYSICAL];
     assert_eq!(
         claims[0],
         [&common[..], &[HINT, PAYLOAD, SELECTED]].concat()
@@ -281,7 +368,10 @@ fn a_write_that_only_touches_the_range_fails() {
     let mut world = World::good(Mode::Flit);
     let shifted = world.steps[0].expected_hint();
     world.rewrite(0, request(BASE + 4, shifted), &[1, 2]);
-    assert_eq!(world.wrong(), [(Kind::Hint, ONE_WRITE)]);
+    assert_eq!(
+        world.wrong(),
+        [(Kind::Hint, ONE_WRITE), (Kind::Hint, PHYSICAL)]
+    );
 }
 
 #[test]
