@@ -93,11 +93,13 @@ kernel_build() {
 
 # kernel_make FLAVOUR ARGUMENTS...: `uname -r` tells which flavour a kernel is.
 kernel_make() {
-	local flavour=$1 suffix=''
+	local flavour=$1 settings fragment
 	shift
-	[[ $flavour == release ]] || suffix=-$flavour
-	make -C "$KERNEL_DIR/tree" O="$(build_dir "$flavour")" KBUILD_BUILD_USER=rust-tph KBUILD_BUILD_HOST=toolbox \
-		LOCALVERSION="$suffix" "$@"
+	settings=(O="$(build_dir "$flavour")" KBUILD_BUILD_USER=rust-tph KBUILD_BUILD_HOST=toolbox LOCALVERSION=)
+	[[ $flavour == release ]] || settings+=(LOCALVERSION="-$flavour")
+	fragment=$SCRIPTS/kernel-$flavour.config
+	[[ ! -e $fragment ]] || ! grep -qxF CONFIG_CC_IS_CLANG=y "$fragment" || settings+=(LLVM=1)
+	make -C "$KERNEL_DIR/tree" "${settings[@]}" "$@"
 }
 
 # configure FLAVOUR: only when a fragment or a Kconfig file has changed.

@@ -195,6 +195,17 @@ test_a_flavour_has_a_fragment_a_build_and_a_name_of_its_own() {
 	same "$(steps_made)" 'configure build'
 }
 
+test_a_flavour_that_asks_for_clang_is_built_by_LLVM() {
+	fake_kernel
+	echo 'CONFIG_CC_IS_CLANG=y' >repo/scripts/kernel-kasan.config
+	mv bin/make make.real
+	fake make <<<'case "$*" in *LLVM=1*) touch "$T/llvm" ;; esac; exec "$T/make.real" "$@"'
+	build
+	absent llvm
+	build FLAVOUR=kasan
+	[[ -e llvm ]] || fail 'built by the default compiler'
+}
+
 test_a_symbol_of_a_flavour_that_the_configuration_drops_is_an_error() {
 	fake_kernel
 	echo 'CONFIG_PROVE_LOCKING=y' >repo/scripts/kernel-debug.config
