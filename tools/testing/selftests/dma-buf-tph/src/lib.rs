@@ -6,6 +6,7 @@
 pub mod initiator;
 pub mod memory;
 pub mod pci;
+pub mod slab;
 mod sys;
 pub mod tap;
 pub mod udmabuf;

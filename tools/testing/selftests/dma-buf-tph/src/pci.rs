@@ -191,6 +191,14 @@ pub fn modprobe(module: &str, parameters: &[&str]) -> io::Result<()> {
     }
 }
 
+/// Whether a module is loaded; its name as in `/proc/modules`, with underscores.
+pub fn is_loaded(module: &str) -> io::Result<bool> {
+    let modules = fs::read_to_string("/proc/modules")?;
+    Ok(modules
+        .lines()
+        .any(|line| line.split(' ').next() == Some(module)))
+}
+
 /// Unloads a module, if it is loaded.
 pub fn unload(module: &str) -> io::Result<()> {
     let status = Command::new("modprobe").arg("-r").arg(module).status()?;
