@@ -40,6 +40,7 @@ mod importer;
 mod tph;
 
 pub use self::exporter::{
+    Exported,
     Exporter,
     Ops, //
 };

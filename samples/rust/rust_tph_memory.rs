@@ -8,10 +8,11 @@
 //! asked with that device, the requester (`_DSM` of the root port, `Documentation/PCI/tph.rst`).
 //! That is why `dma_buf_get_tph()` has the requester as an argument.
 //!
-//! `/dev/tph-memory` has two operations:
+//! `/dev/tph-memory` has three operations:
 //!
 //! - `CREATE` returns the file descriptor of a new dma-buf, for whose data a CPU is chosen,
-//! - `READ` copies from a dma-buf that is not mapped for any device.
+//! - `READ` copies from a dma-buf that is not mapped for any device,
+//! - `REVOKE` takes a dma-buf away from all devices, for good.
 //!
 //! ```c
 //! struct tph_memory_create {
@@ -28,6 +29,7 @@
 //!
 //! #define TPH_MEMORY_CREATE  _IOW('t', 0x90, struct tph_memory_create)
 //! #define TPH_MEMORY_READ    _IOW('t', 0x91, struct tph_memory_read)
+//! #define TPH_MEMORY_REVOKE  _IOW('t', 0x92, __s32)
 //! ```
 
 use core::{
@@ -111,6 +113,7 @@ unsafe impl FromBytes for Read {}
 
 const CREATE: u32 = _IOW::<Create>('t' as u32, 0x90);
 const READ: u32 = _IOW::<Read>('t' as u32, 0x91);
+const REVOKE: u32 = _IOW::<i32>('t' as u32, 0x92);
 
 /// Pages that devices may write to while they are mapped, and the CPU reads while they are not.
 #[pin_data]
@@ -208,6 +211,8 @@ static MEMORY_OPS: Ops<Memory> = Ops::new();
 
 #[vtable]
 impl Exporter for Memory {
+    const REVOCABLE: bool = true;
+
     type Table = Table;
 
     fn ops() -> &'static Ops<Self> {
@@ -253,13 +258,10 @@ fn create(create: &Create) -> Result<i32> {
     let cpu = CpuId::from_u32(create.cpu).ok_or(EINVAL)?;
     let len = len.next_multiple_of(PAGE_SIZE);
 
-    let memory = KBox::new(
-        Memory {
-            pages: Pages::new(len)?,
-            cpu,
-        },
-        GFP_KERNEL,
-    )?;
+    let memory = Memory {
+        pages: Pages::new(len)?,
+        cpu,
+    };
 
     DmaBuf::into_fd(DmaBuf::export(memory, len)?)
 }
@@ -274,6 +276,14 @@ fn read(read: &Read) -> Result {
     UserSlice::new(UserPtr::from_addr(usize::try_from(read.data)?), len)
         .writer()
         .write_slice(&copy)
+}
+
+fn revoke(fd: i32) -> Result {
+    let dmabuf = DmaBuf::from_fd(fd)?;
+
+    dmabuf.exported_by::<Memory>().ok_or(EINVAL)?.revoke();
+
+    Ok(())
 }
 
 /// An open file, which has no state.
@@ -293,6 +303,7 @@ impl MiscDevice for Session {
         match cmd {
             CREATE => Ok(isize::try_from(create(&user.read()?)?)?),
             READ => read(&user.read()?).map(|()| 0),
+            REVOKE => revoke(user.read()?).map(|()| 0),
             _ => Err(ENOTTY),
         }
     }

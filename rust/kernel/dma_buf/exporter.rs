@@ -24,9 +24,17 @@ use crate::{
         this_module,
         ModuleMetadata, //
     },
+    new_condvar,
+    new_mutex,
     prelude::*,
     scatterlist::SGTable,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        CondVar,
+        Mutex, //
+    },
+    task::MAX_SCHEDULE_TIMEOUT,
+    types::ForeignOwnable, //
 };
 use core::{
     marker::PhantomData,
@@ -40,6 +48,11 @@ use core::{
 /// may be long after the driver is unbound; the driver's module stays until then.
 #[vtable]
 pub trait Exporter: Send + Sync + Sized + 'static {
+    /// Whether the memory may be taken away while it is in use: see [`Exported::revoke`].
+    ///
+    /// Such a buffer refuses importers that cannot be told.
+    const REVOCABLE: bool = false;
+
     /// The memory mapped for one device, which dropping it unmaps.
     type Table: Deref<Target = SGTable>;
 
@@ -48,7 +61,8 @@ pub trait Exporter: Send + Sync + Sized + 'static {
 
     /// Maps the memory for `dev`.
     ///
-    /// Called with the reservation held. The table is dropped with it held, too.
+    /// Called with the reservation held. The table is dropped with it held, too. A buffer that was
+    /// revoked does not call it.
     fn map(&self, dev: &Device<Bound>, dir: DataDirection) -> Result<Self::Table>;
 
     /// Returns the hint that requests of `requester` to the memory should carry, if there is a tag
@@ -75,6 +89,11 @@ impl<T: Exporter> Ops<T> {
     pub const fn new() -> Self {
         Self(
             bindings::dma_buf_ops {
+                attach: if T::REVOCABLE {
+                    Some(Self::attach_callback)
+                } else {
+                    None
+                },
                 map_dma_buf: Some(Self::map_callback),
                 unmap_dma_buf: Some(Self::unmap_callback),
                 release: Some(Self::release_callback),
@@ -93,12 +112,34 @@ impl<T: Exporter> Ops<T> {
     /// # Safety
     ///
     /// `dmabuf` is a valid buffer with these operations, for the lifetime `'a`.
-    unsafe fn exporter<'a>(dmabuf: *mut bindings::dma_buf) -> &'a T {
+    unsafe fn buffer<'a>(dmabuf: *mut bindings::dma_buf) -> &'a Buffer<T> {
         // SAFETY: By the safety requirements `dmabuf` is valid.
-        let exporter = unsafe { (*dmabuf).priv_ };
+        let buffer = unsafe { (*dmabuf).priv_ };
 
         // SAFETY: `DmaBuf::export()` stored the pointer, which the buffer owns.
-        unsafe { &*exporter.cast::<T>() }
+        unsafe { Pin::<KBox<Buffer<T>>>::borrow(buffer) }.get_ref()
+    }
+
+    /// # Safety
+    ///
+    /// `attach` is an attachment to the valid buffer `dmabuf` with these operations.
+    unsafe extern "C" fn attach_callback(
+        dmabuf: *mut bindings::dma_buf,
+        attach: *mut bindings::dma_buf_attachment,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the safety requirements.
+            if !unsafe { bindings::dma_buf_attach_revocable(attach) } {
+                return Err(EOPNOTSUPP);
+            }
+
+            // SAFETY: By the safety requirements.
+            if unsafe { Self::buffer(dmabuf) }.uses.lock().revoked {
+                return Err(ENODEV);
+            }
+
+            Ok(0)
+        })
     }
 
     /// # Safety
@@ -112,7 +153,7 @@ impl<T: Exporter> Ops<T> {
         let (dmabuf, dev) = unsafe { ((*attach).dmabuf, (*attach).dev) };
 
         // SAFETY: By the safety requirements.
-        let exporter = unsafe { Self::exporter(dmabuf) };
+        let buffer = unsafe { Self::buffer(dmabuf) };
 
         // SAFETY: An attachment keeps its device.
         let dev: &Device = unsafe { Device::from_raw(dev) };
@@ -120,7 +161,7 @@ impl<T: Exporter> Ops<T> {
         // SAFETY: An importer may map only while its device is bound.
         let dev = unsafe { dev.as_bound() };
 
-        match Mapped::new(exporter, dev, dir) {
+        match buffer.map(dev, dir) {
             Ok(mapped) => KBox::into_raw(mapped).cast(),
             Err(e) => e.to_ptr(),
         }
@@ -128,14 +169,20 @@ impl<T: Exporter> Ops<T> {
 
     /// # Safety
     ///
-    /// `sgt` was returned by [`Self::map_callback`], and is not used any more.
+    /// `sgt` was returned by [`Self::map_callback`] for `attach`, and is not used any more.
     unsafe extern "C" fn unmap_callback(
-        _attach: *mut bindings::dma_buf_attachment,
+        attach: *mut bindings::dma_buf_attachment,
         sgt: *mut bindings::sg_table,
         _dir: bindings::dma_data_direction,
     ) {
+        // SAFETY: By the safety requirements `attach` is valid.
+        let dmabuf = unsafe { (*attach).dmabuf };
+
         // SAFETY: By the safety requirements; the table is the first field of `Mapped`.
-        drop(unsafe { KBox::<Mapped<T>>::from_raw(sgt.cast()) });
+        let mapped = unsafe { KBox::<Mapped<T>>::from_raw(sgt.cast()) };
+
+        // SAFETY: By the safety requirements.
+        unsafe { Self::buffer(dmabuf) }.unmap(mapped);
     }
 
     /// # Safety
@@ -143,10 +190,10 @@ impl<T: Exporter> Ops<T> {
     /// `dmabuf` is a buffer with these operations that nobody refers to any more.
     unsafe extern "C" fn release_callback(dmabuf: *mut bindings::dma_buf) {
         // SAFETY: By the safety requirements `dmabuf` is valid.
-        let exporter = unsafe { (*dmabuf).priv_ };
+        let buffer = unsafe { (*dmabuf).priv_ };
 
         // SAFETY: `DmaBuf::export()` stored the pointer, which nobody uses any more.
-        drop(unsafe { KBox::<T>::from_raw(exporter.cast()) });
+        drop(unsafe { Pin::<KBox<Buffer<T>>>::from_foreign(buffer) });
     }
 
     /// # Safety
@@ -169,12 +216,13 @@ impl<T: Exporter> Ops<T> {
             };
 
             // SAFETY: By the safety requirements.
-            let exporter = unsafe { Self::exporter(dmabuf) };
+            let buffer = unsafe { Self::buffer(dmabuf) };
 
             // SAFETY: By the safety requirements.
             let requester = unsafe { Device::from_raw(requester) };
 
-            let hint = exporter
+            let hint = buffer
+                .exporter
                 .tph_hint(requester, namespace)?
                 .filter(|hint| hint.tag.namespace() == namespace)
                 .ok_or(EOPNOTSUPP)?;
@@ -187,6 +235,53 @@ impl<T: Exporter> Ops<T> {
 
             Ok(0)
         })
+    }
+}
+
+/// What the private pointer of a buffer refers to.
+#[pin_data]
+struct Buffer<T: Exporter> {
+    exporter: T,
+    #[pin]
+    uses: Mutex<Uses>,
+    /// Notified when the last mapping goes.
+    #[pin]
+    idle: CondVar,
+}
+
+/// Who uses the memory of a [`Buffer`]; `revoked` changes with the reservation held, too.
+#[derive(Default)]
+struct Uses {
+    mappings: usize,
+    revoked: bool,
+}
+
+impl<T: Exporter> Buffer<T> {
+    /// Called with the reservation held.
+    fn map(
+        &self,
+        dev: &Device<Bound>,
+        dir: bindings::dma_data_direction,
+    ) -> Result<KBox<Mapped<T>>> {
+        if self.uses.lock().revoked {
+            return Err(ENODEV);
+        }
+
+        let mapped = Mapped::new(&self.exporter, dev, dir)?;
+        self.uses.lock().mappings += 1;
+
+        Ok(mapped)
+    }
+
+    /// Called with the reservation held.
+    fn unmap(&self, mapped: KBox<Mapped<T>>) {
+        drop(mapped);
+
+        let mut uses = self.uses.lock();
+        uses.mappings -= 1;
+        if uses.mappings == 0 {
+            self.idle.notify_all();
+        }
     }
 }
 
@@ -237,8 +332,16 @@ impl DmaBuf {
     /// # Errors
     ///
     /// [`ENOMEM`], and [`ENOENT`] if the exporter's module is being unloaded.
-    pub fn export<T: Exporter>(exporter: KBox<T>, size: usize) -> Result<ARef<Self>> {
-        let exporter = KBox::into_raw(exporter);
+    pub fn export<T: Exporter>(exporter: T, size: usize) -> Result<ARef<Self>> {
+        let buffer = KBox::pin_init(
+            pin_init!(Buffer {
+                exporter,
+                uses <- new_mutex!(Uses::default()),
+                idle <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )?
+        .into_foreign();
 
         let info = bindings::dma_buf_export_info {
             exp_name: T::OwnerModule::NAME.as_char_ptr(),
@@ -246,15 +349,15 @@ impl DmaBuf {
             ops: &T::ops().0,
             size,
             flags: bindings::O_RDWR as c_int,
-            priv_: exporter.cast(),
+            priv_: buffer,
             ..pin_init::zeroed()
         };
 
         // SAFETY: `info` is filled in as `dma_buf_export()` wants it, and the operations are
-        // static; the pointers to them and to the exporter have the types that they expect.
+        // static; the pointers to them and to the buffer have the types that they expect.
         let raw = from_err_ptr(unsafe { bindings::dma_buf_export(&info) }).inspect_err(|_| {
             // SAFETY: It was made above, and on failure nobody else has it.
-            drop(unsafe { KBox::from_raw(exporter) });
+            drop(unsafe { Pin::<KBox<Buffer<T>>>::from_foreign(buffer) });
         })?;
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
 
@@ -280,14 +383,65 @@ impl DmaBuf {
         Ok(fd)
     }
 
-    /// Returns the exporter if it is a `T`.
-    pub fn exported_by<T: Exporter>(&self) -> Option<&T> {
+    /// Returns the buffer as its exporter sees it, if that is a `T`.
+    pub fn exported_by<T: Exporter>(&self) -> Option<Exported<'_, T>> {
         // SAFETY: By the type invariant `self.as_raw()` is valid.
         let ops = unsafe { (*self.as_raw()).ops };
 
-        core::ptr::eq(ops, &T::ops().0).then(|| {
+        core::ptr::eq(ops, &T::ops().0).then(|| Exported {
+            dmabuf: self,
             // SAFETY: It is valid for as long as `self`, and its operations are those of `T`.
-            unsafe { Ops::<T>::exporter(self.as_raw()) }
+            buffer: unsafe { Ops::<T>::buffer(self.as_raw()) },
         })
+    }
+}
+
+/// A [`DmaBuf`] as its exporter sees it, which it dereferences to.
+pub struct Exported<'a, T: Exporter> {
+    dmabuf: &'a DmaBuf,
+    buffer: &'a Buffer<T>,
+}
+
+impl<T: Exporter> Deref for Exported<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.buffer.exporter
+    }
+}
+
+impl<T: Exporter> Exported<'_, T> {
+    /// Takes the memory away from all importers, for good.
+    ///
+    /// They are told, and must unmap it soon. When this returns, none of them has it mapped, so no
+    /// device accesses it. To attach to the buffer or to map it fails with [`ENODEV`] from now on.
+    ///
+    /// Sleeps; the caller must not hold the reservation.
+    pub fn revoke(&self) {
+        const { assert!(T::REVOCABLE, "the exporter accepts importers that cannot be told") };
+
+        let resv = self.dmabuf.lock();
+        self.buffer.uses.lock().revoked = true;
+
+        // SAFETY: The buffer is valid, and `resv` shows that the reservation lock is held.
+        unsafe { bindings::dma_buf_invalidate_mappings(self.dmabuf.as_raw()) };
+
+        // Until its fences are signalled, an importer may go on to use what it has mapped.
+        // SAFETY: The reservation is valid for as long as the buffer.
+        unsafe {
+            bindings::dma_resv_wait_timeout(
+                self.dmabuf.resv(),
+                bindings::dma_resv_usage_DMA_RESV_USAGE_BOOKKEEP,
+                false,
+                MAX_SCHEDULE_TIMEOUT as usize,
+            )
+        };
+        drop(resv);
+
+        let mut uses = self.buffer.uses.lock();
+        while uses.mappings > 0 {
+            self.buffer.idle.wait(&mut uses);
+        }
     }
 }

@@ -25,6 +25,7 @@ struct Read {
 
 const CREATE: u64 = iow::<Create>(b't', 0x90);
 const READ: u64 = iow::<Read>(b't', 0x91);
+const REVOKE: u64 = iow::<i32>(b't', 0x92);
 
 /// The exporter.
 pub struct Exporter {
@@ -61,6 +62,14 @@ impl Exporter {
         };
         // SAFETY: The kernel reads one such structure, and writes to the bytes of `data`.
         unsafe { ioctl_ref(self.file.as_fd(), READ, &mut read) }?;
+        Ok(())
+    }
+
+    /// Takes a dma-buf away from all devices.
+    pub fn revoke(&self, dmabuf: BorrowedFd<'_>) -> io::Result<()> {
+        let mut fd = dmabuf.as_raw_fd();
+        // SAFETY: The kernel reads one int.
+        unsafe { ioctl_ref(self.file.as_fd(), REVOKE, &mut fd) }?;
         Ok(())
     }
 }

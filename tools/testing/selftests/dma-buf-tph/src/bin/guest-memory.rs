@@ -9,9 +9,11 @@ use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::tap::{self, assert_errno};
 use dma_buf_tph::udmabuf;
 use dma_buf_tph::vfio::{Device, TPH_ST, Tph};
-use libc::{EBADF, EINVAL};
+use libc::{EBADF, EINVAL, ENODEV};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::{Command, ExitCode};
+use std::sync::Barrier;
+use std::thread;
 
 const PAGE: u32 = 4096;
 
@@ -72,6 +74,58 @@ fn exporters_know_their_own() {
     assert_errno(publish, EINVAL);
 }
 
+fn revoked() {
+    let exporter = Exporter::open().unwrap();
+    let dmabuf = exporter.create(PAGE, 0).unwrap();
+    let attached = Initiator::open(initiator::STANDARD).unwrap();
+    attached.import(dmabuf.as_fd()).unwrap();
+    attached.write(0, &[0x5a; 4]).unwrap();
+    exporter.revoke(dmabuf.as_fd()).unwrap();
+    assert_errno(attached.write(0, &[0; 4]), ENODEV);
+    attached.release().unwrap();
+    assert_errno(attached.import(dmabuf.as_fd()), ENODEV);
+    exporter.revoke(dmabuf.as_fd()).unwrap();
+
+    let mut read = [0; 4];
+    exporter.read(dmabuf.as_fd(), 0, &mut read).unwrap();
+    assert_eq!(read, [0x5a; 4]);
+    let foreign = udmabuf::create(1).unwrap();
+    assert_errno(exporter.revoke(foreign.as_fd()), EINVAL);
+}
+
+fn revoked_in_mid_transfer() {
+    const LEN: u32 = 8 * PAGE;
+
+    let exporter = Exporter::open().unwrap();
+    let initiator = Initiator::open(initiator::STANDARD).unwrap();
+    for _ in 0..20 {
+        let dmabuf = exporter.create(LEN, 0).unwrap();
+        initiator.import(dmabuf.as_fd()).unwrap();
+        let started = Barrier::new(2);
+        let after = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                started.wait();
+                (1..=u8::MAX)
+                    .cycle()
+                    .find_map(|byte| initiator.write(0, &[byte; LEN as usize]).err())
+                    .unwrap()
+            });
+            started.wait();
+            exporter.revoke(dmabuf.as_fd()).unwrap();
+            // The writer may not know it yet, but nothing arrives any more.
+            let mut after = vec![0; LEN as usize];
+            exporter.read(dmabuf.as_fd(), 0, &mut after).unwrap();
+            assert_errno::<()>(Err(writer.join().unwrap()), ENODEV);
+            after
+        });
+        let mut end = vec![0; LEN as usize];
+        exporter.read(dmabuf.as_fd(), 0, &mut end).unwrap();
+        assert!(after == end, "a write arrived after the revocation");
+        assert!(end.iter().all(|&byte| byte == end[0]), "half a write");
+        initiator.release().unwrap();
+    }
+}
+
 fn buffer_outlives_everything_but_the_module() {
     let exporter = Exporter::open().unwrap();
     let idle = module_users();
@@ -110,6 +164,14 @@ fn main() -> ExitCode {
         (
             "memory: each exporter knows its own buffers",
             Box::new(exporters_know_their_own),
+        ),
+        (
+            "memory: what was revoked is out of reach, for good",
+            Box::new(revoked),
+        ),
+        (
+            "memory: revoked in mid-transfer",
+            Box::new(revoked_in_mid_transfer),
         ),
         (
             "memory: a buffer outlives everything but the module",
