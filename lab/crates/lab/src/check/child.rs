@@ -107,6 +107,7 @@ mod tests {
     fn check(script: &str, limit: Duration) -> String {
         let mut text = Vec::new();
         let mut report = Report::new(&mut text, Style::default());
+        report.begin("part").unwrap();
         run(
             "program",
             Command::new("sh").args(["-c", script]),
@@ -118,7 +119,9 @@ mod tests {
         .unwrap();
         report.end().unwrap();
         report.close().unwrap();
-        String::from_utf8(text).unwrap()
+        let text = String::from_utf8(text).unwrap();
+        let begin = "# part\nTAP version 13\n";
+        text.strip_prefix(begin).unwrap().to_owned()
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -126,7 +129,10 @@ mod tests {
     #[test]
     fn good_results_pass() {
         let text = check("echo 1..1; echo ok 1 - a", LONG);
-        assert_eq!(text, "ok 1 - t: a\n1..1\n\n1 passed, 0 failed, 0 skipped\n");
+        assert_eq!(
+            text,
+            "ok 1 - t: a\n1..1\n\n# part: 1 passed, 0 failed, 0 skipped\n\n1 passed, 0 failed, 0 skipped\n"
+        );
     }
 
     #[test]
@@ -178,6 +184,7 @@ mod tests {
     fn a_program_that_is_not_there_is_a_failure() {
         let mut text = Vec::new();
         let mut report = Report::new(&mut text, Style::default());
+        report.begin("part").unwrap();
         run(
             "program",
             &mut Command::new("/nowhere/test"),
@@ -196,12 +203,14 @@ mod tests {
         let interrupt = Interrupt::default();
         interrupt.request();
         let mut text = Vec::new();
+        let mut report = Report::new(&mut text, Style::default());
+        report.begin("part").unwrap();
         let result = run(
             "program",
             Command::new("sleep").arg("1000"),
             LONG,
             &mut Tap::new("t"),
-            &mut Report::new(&mut text, Style::default()),
+            &mut report,
             &interrupt,
         );
         assert!(matches!(result, Err(CheckError::Interrupted("SIGTERM"))));

@@ -3,6 +3,7 @@
 
 use crate::results::{Case, Event, Verdict};
 use crate::style::Style;
+use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
 /// How many tests ended how.
@@ -16,14 +17,33 @@ pub struct Totals {
     pub skipped: usize,
 }
 
+impl Totals {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl Display for Totals {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
 /// Where the results go.
 pub struct Report<'a> {
     to: &'a mut dyn Write,
     style: Style,
-    totals: Totals,
+    /// The parts in their order: the last one is the current one.
+    parts: Vec<(String, Totals)>,
     /// Results of the current part so far.
     number: usize,
-    failed_before: usize,
 }
 
 impl<'a> Report<'a> {
@@ -32,16 +52,23 @@ impl<'a> Report<'a> {
         Self {
             to,
             style,
-            totals: Totals::default(),
+            parts: Vec::new(),
             number: 0,
-            failed_before: 0,
         }
+    }
+
+    /// The current part's totals.
+    ///
+    /// # Panics
+    /// If no part has begun.
+    fn part(&mut self) -> &mut Totals {
+        &mut self.parts.last_mut().expect("a part has begun").1
     }
 
     /// Begins the part `name`.
     pub fn begin(&mut self, name: &str) -> io::Result<()> {
         self.number = 0;
-        self.failed_before = self.totals.failed;
+        self.parts.push((name.to_owned(), Totals::default()));
         writeln!(self.to, "{}", self.style.heading(format!("# {name}")))?;
         writeln!(self.to, "TAP version 13")?;
         self.to.flush()
@@ -64,15 +91,15 @@ impl<'a> Report<'a> {
         let (number, name) = (self.number, escape(&case.name));
         match &case.verdict {
             Verdict::Pass => {
-                self.totals.passed += 1;
+                self.part().passed += 1;
                 writeln!(self.to, "ok {number} - {name}")?;
             }
             Verdict::Skip(reason) => {
-                self.totals.skipped += 1;
+                self.part().skipped += 1;
                 writeln!(self.to, "ok {number} - {name} # SKIP {reason}")?;
             }
             Verdict::Fail(why) => {
-                self.totals.failed += 1;
+                self.part().failed += 1;
                 let line = format!("not ok {number} - {name}");
                 writeln!(self.to, "{}", self.style.bad(line))?;
                 for line in why.lines() {
@@ -94,22 +121,20 @@ impl<'a> Report<'a> {
 
     /// Whether a test of the current part failed.
     pub fn part_failed(&self) -> bool {
-        self.totals.failed > self.failed_before
+        self.parts.last().is_some_and(|(_, part)| part.failed > 0)
     }
 
-    /// The closing line; it stands alone and is never coloured, so that programs find it.
+    /// What ran in each part, and the closing line; that stands alone and is never coloured, so that
+    /// programs find it.
     pub fn close(self) -> io::Result<Totals> {
-        let Totals {
-            passed,
-            failed,
-            skipped,
-        } = self.totals;
-        writeln!(
-            self.to,
-            "{passed} passed, {failed} failed, {skipped} skipped"
-        )?;
+        let mut totals = Totals::default();
+        for (name, part) in &self.parts {
+            totals.add(*part);
+            writeln!(self.to, "{}", self.style.faint(format!("# {name}: {part}")))?;
+        }
+        writeln!(self.to, "\n{totals}")?;
         self.to.flush()?;
-        Ok(self.totals)
+        Ok(totals)
     }
 }
 
@@ -147,7 +172,9 @@ mod tests {
         );
         let text = String::from_utf8(text).unwrap();
         assert!(
-            text.ends_with("\n\n2 passed, 1 failed, 1 skipped\n"),
+            text.ends_with(
+                "\n\n# part: 2 passed, 1 failed, 1 skipped\n\n2 passed, 1 failed, 1 skipped\n"
+            ),
             "{text}"
         );
         let (body, _) = text.split_once("\n\n").unwrap();
@@ -167,6 +194,25 @@ mod tests {
                 Verdict::Pass
             ]
         );
+    }
+
+    #[test]
+    fn the_total_is_that_of_all_parts() {
+        let mut text = Vec::new();
+        let mut report = Report::new(&mut text, Style::default());
+        report.begin("one").unwrap();
+        report.case(&Case::pass("a")).unwrap();
+        report.end().unwrap();
+        report.begin("two").unwrap();
+        report.case(&Case::pass("b")).unwrap();
+        report.case(&Case::skip("c", "no device")).unwrap();
+        assert!(!report.part_failed());
+        report.end().unwrap();
+        report.close().unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let end = "# one: 1 passed, 0 failed, 0 skipped\n\
+            # two: 1 passed, 0 failed, 1 skipped\n\n2 passed, 0 failed, 1 skipped\n";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]
