@@ -9,7 +9,7 @@ help: ## show this
 
 #   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
-#   FLAVOUR=f  the guest's kernel: release, debug or kasan (default: release; for check both 'release debug')
+#   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan)
 #   JOBS=n     parallel jobs (default: one for each CPU)
 #   CACHE=dir  where all that is fetched and built is kept (default: rust-tph in your cache directory)
 #   KVM=0|1    0: never use KVM; 1: use it (default: if a short boot proves that it works)
@@ -20,7 +20,7 @@ demo: ## publish a steering tag, see it on the wire (sets up what is missing)
 	@scripts/lab demo $(ARGS)
 
 check: ## run every test; one total
-	@FLAVOUR='$(or $(FLAVOUR),release debug)' scripts/lab check $(ARGS)
+	@FLAVOUR='$(or $(FLAVOUR),release debug notph norust)' scripts/lab check $(ARGS)
 
 check-fast: ## host tests and the guest's smoke test
 	@scripts/lab check --fast $(ARGS)

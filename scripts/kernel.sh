@@ -4,7 +4,7 @@
 # Sourced by scripts/kernel and scripts/lab; runs inside the toolbox.
 #
 # It comes in flavours, each with a build directory of its own: `release` is scripts/kernel.config alone, any other NAME
-# adds scripts/kernel-NAME.config.
+# adds scripts/kernel-NAME.config, which may also take back what the former says.
 
 # shellcheck source=scripts/kernel-source.sh
 . "$SCRIPTS/kernel-source.sh"
@@ -44,7 +44,7 @@ flavours() {
 	find "$SCRIPTS" -name 'kernel-*.config' | LC_ALL=C sort | sed -n 's,.*/kernel-\(.*\)\.config$,\1,p' | xargs -r printf ', %s'
 }
 
-# The configuration's fragments of a flavour; what they ask for must not contradict.
+# The configuration's fragments of a flavour; what a later one says of a symbol holds.
 fragments() {
 	printf '%s\n' "$SCRIPTS/kernel.config"
 	[[ $1 == release ]] || printf '%s\n' "$SCRIPTS/kernel-$1.config"
@@ -104,7 +104,7 @@ kernel_make() {
 
 # configure FLAVOUR: only when a fragment or a Kconfig file has changed.
 configure() {
-	local flavour=$1 build key fragment fragments
+	local flavour=$1 build key fragments
 	build=$(build_dir "$flavour")
 	mapfile -t fragments < <(fragments "$flavour")
 	mkdir -p "$build"
@@ -115,29 +115,39 @@ configure() {
 	cat "${fragments[@]}" >"$build/fragments"
 	long_work "configuring the $flavour kernel" no_status "$CACHE/log/configure.log" "see whether scripts/kernel*.config are right" \
 		configure_now "$flavour" "$build/fragments"
-	for fragment in "${fragments[@]}"; do check_config "$fragment" "$build/.config"; done
+	while ((${#fragments[@]} > 0)); do
+		check_config "$build/.config" "${fragments[@]}"
+		fragments=("${fragments[@]:1}")
+	done
 	echo "$key" >"$build/config.key"
 }
 
 configure_now() {
-	kernel_make "$1" KCONFIG_ALLCONFIG="$2" allnoconfig && kernel_make "$1" rustavailable
+	kernel_make "$1" KCONFIG_ALLCONFIG="$2" allnoconfig || return
+	! grep -qxF CONFIG_RUST=y "$(build_dir "$1")/.config" || kernel_make "$1" rustavailable
 }
 
+# check_config CONFIG FRAGMENT [LATER...]: CONFIG is as FRAGMENT says, but for symbols of which a LATER one says something.
 # Kconfig drops a symbol without a word if a dependency is missing.
 check_config() {
-	local fragment=$1 config=$2 line symbol missing=()
+	local config=$1 fragment=$2 line symbol later missing=()
+	later=$(cat /dev/null "${@:3}" | symbols)
 	while read -r line; do
-		case $line in
-		CONFIG_*=*) grep -qxF -- "$line" "$config" || missing+=("$line") ;;
-		'# CONFIG_'*' is not set')
-			symbol=${line#\# }
-			! grep -q "^${symbol% is not set}=" "$config" || missing+=("${symbol% is not set}=n")
-			;;
-		esac
+		symbol=$(symbols <<<"$line")
+		[[ $symbol ]] || continue
+		! grep -qxF -- "$symbol" <<<"$later" || continue
+		if [[ $line == "# $symbol is not set" ]]; then
+			! grep -q "^$symbol=" "$config" || missing+=("$symbol=n")
+		else
+			grep -qxF -- "$line" "$config" || missing+=("$line")
+		fi
 	done <"$fragment"
 	((${#missing[@]} == 0)) ||
 		die "the kernel's configuration has not got ${missing[*]} of scripts/${fragment##*/}; add what it depends on, or remove it"
 }
+
+# The symbol of each line that has one.
+symbols() { sed -nE 's/^(# )?(CONFIG_[A-Za-z0-9_]+)(=.*| is not set)$/\2/p'; }
 
 compile() {
 	local flavour=$1 build status=steps_status

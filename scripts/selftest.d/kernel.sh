@@ -124,7 +124,7 @@ test_a_symbol_that_the_configuration_adds_is_an_error() {
 	needs rsync
 	printf '# CONFIG_SWAP is not set\nCONFIG_A="x y"\n' >fragment
 	printf 'CONFIG_SWAP=y\nCONFIG_A="x y"\n' >config
-	in_kernel() { bash -euo pipefail -c '. repo/scripts/lib.sh; . repo/scripts/kernel.sh; check_config fragment config'; }
+	in_kernel() { bash -euo pipefail -c '. repo/scripts/lib.sh; . repo/scripts/kernel.sh; check_config config fragment'; }
 	fails 'has not got CONFIG_SWAP=n of' in_kernel
 	printf 'CONFIG_A="x y"\n' >config
 	in_kernel
@@ -193,6 +193,17 @@ test_a_flavour_has_a_fragment_a_build_and_a_name_of_its_own() {
 	echo 'CONFIG_PCI=y' >>repo/scripts/kernel.config
 	build FLAVOUR=debug
 	same "$(steps_made)" 'configure build'
+}
+
+test_a_flavour_can_take_back_what_the_others_have() {
+	fake_kernel
+	echo 'CONFIG_TPH=y' >>repo/scripts/kernel.config
+	echo '# CONFIG_TPH is not set' >repo/scripts/kernel-notph.config
+	echo CONFIG_TPH=y >drops # allnoconfig takes the last line
+	build FLAVOUR=notph
+	rm drops
+	cp repo/scripts/kernel-notph.config repo/scripts/kernel-other.config
+	fails 'has not got CONFIG_TPH=n of scripts/kernel-other.config' build FLAVOUR=other
 }
 
 test_a_flavour_that_asks_for_clang_is_built_by_LLVM() {
