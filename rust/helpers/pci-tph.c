@@ -21,6 +21,16 @@ __rust_helper int rust_helper_pcie_tph_get_cpu_st(struct pci_dev *pdev,
 	return pcie_tph_get_cpu_st(pdev, mem_type, cpu, tag);
 }
 
+__rust_helper u16 rust_helper_pcie_tph_get_st_table_size(struct pci_dev *pdev)
+{
+	return pcie_tph_get_st_table_size(pdev);
+}
+
+__rust_helper u32 rust_helper_pcie_tph_get_st_table_loc(struct pci_dev *pdev)
+{
+	return pcie_tph_get_st_table_loc(pdev);
+}
+
 __rust_helper u8 rust_helper_pcie_tph_completer_type(struct pci_dev *pdev)
 {
 	return pcie_tph_completer_type(pdev);

@@ -12,6 +12,39 @@
 //!
 //! Modules that use this must import the symbol namespace `DMA_BUF`.
 //!
+//! # Examples
+//!
+//! An importer lets its device write into a buffer, with the hint that the exporter wants:
+//!
+//! ```
+//! # #[cfg(CONFIG_PCI)]
+//! # mod example {
+//! use kernel::{
+//!     device::Bound,
+//!     dma::DataDirection,
+//!     dma_buf::Attachment,
+//!     pci,
+//!     prelude::*, //
+//! };
+//!
+//! fn write(pdev: &pci::Device<Bound>, attachment: &Attachment) -> Result {
+//!     let resv = attachment.dmabuf().lock();
+//!     let mapping = attachment.map(pdev.as_ref(), &resv, DataDirection::FromDevice)?;
+//!     let hint = match pdev.tph_namespace() {
+//!         Some(namespace) => mapping.tph_hint(namespace)?,
+//!         None => None,
+//!     };
+//!
+//!     for entry in mapping.sgt().iter() {
+//!         // Program the device, and wait until it has finished.
+//!         # let _ = (entry.dma_address(), entry.dma_len(), hint.as_deref());
+//!     }
+//!
+//!     Ok(())
+//! }
+//! # }
+//! ```
+//!
 //! C header: [`include/linux/dma-buf.h`](srctree/include/linux/dma-buf.h)
 //!
 //! Reference: <https://docs.kernel.org/driver-api/dma-buf.html>
@@ -36,6 +69,8 @@ use core::ptr::NonNull;
 
 mod exporter;
 mod importer;
+#[cfg(CONFIG_RUST_DMA_BUF_KUNIT_TEST)]
+mod tests;
 #[cfg(CONFIG_PCI)]
 mod tph;
 

@@ -512,6 +512,7 @@ impl pci::Driver for Driver {
                 .write_reg(regs::RID::zeroed().with_id(pdev.dev_id()));
             // The data arrives without hints, too.
             let requester = Requester::enable(pdev, StMode::DeviceSpecific)
+                .inspect(|requester| dev_dbg!(pdev, "ST table: {:?}\n", requester.st_table()))
                 .inspect_err(|e| dev_info!(pdev, "no steering tags: {:?}\n", e))
                 .ok();
 

@@ -46,6 +46,66 @@ use core::{
 ///
 /// The buffer owns its exporter and drops it after the last reference to the buffer is gone, which
 /// may be long after the driver is unbound; the driver's module stays until then.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     device::{
+///         Bound,
+///         Device, //
+///     },
+///     dma::DataDirection,
+///     dma_buf::{
+///         DmaBuf,
+///         Exporter,
+///         Ops, //
+///     },
+///     page::PAGE_SIZE,
+///     prelude::*,
+///     scatterlist::{
+///         Owned,
+///         SGTable, //
+///     },
+/// };
+/// use core::ops::Deref;
+///
+/// struct Table(Pin<KBox<SGTable<Owned<VVec<u8>>>>>);
+///
+/// impl Deref for Table {
+///     type Target = SGTable;
+///
+///     fn deref(&self) -> &SGTable {
+///         &self.0
+///     }
+/// }
+///
+/// struct Memory;
+///
+/// static MEMORY_OPS: Ops<Memory> = Ops::new();
+///
+/// #[vtable]
+/// impl Exporter for Memory {
+///     type Table = Table;
+///
+///     fn ops() -> &'static Ops<Self> {
+///         &MEMORY_OPS
+///     }
+///
+///     // Each device gets pages of its own here.
+///     fn map(&self, dev: &Device<Bound>, dir: DataDirection) -> Result<Table> {
+///         let pages = VVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
+///
+///         KBox::pin_init(SGTable::new(dev, pages, dir, GFP_KERNEL), GFP_KERNEL).map(Table)
+///     }
+/// }
+///
+/// let dmabuf = DmaBuf::export(Memory, PAGE_SIZE)?;
+///
+/// assert_eq!(dmabuf.size(), PAGE_SIZE);
+/// assert!(dmabuf.exported_by::<Memory>().is_some());
+/// # Ok::<(), Error>(())
+/// ```
 #[vtable]
 pub trait Exporter: Send + Sync + Sized + 'static {
     /// Whether the memory may be taken away while it is in use: see [`Exported::revoke`].
@@ -117,7 +177,7 @@ impl<T: Exporter> Ops<T> {
         let buffer = unsafe { (*dmabuf).priv_ };
 
         // SAFETY: `DmaBuf::export()` stored the pointer, which the buffer owns.
-        unsafe { Pin::<KBox<Buffer<T>>>::borrow(buffer) }.get_ref()
+        unsafe { KBox::<Buffer<T>>::borrow(buffer) }
     }
 
     /// # Safety
@@ -134,7 +194,7 @@ impl<T: Exporter> Ops<T> {
             }
 
             // SAFETY: By the safety requirements.
-            if unsafe { Self::buffer(dmabuf) }.uses.lock().revoked {
+            if unsafe { Self::buffer(dmabuf) }.uses.state.lock().revoked {
                 return Err(ENODEV);
             }
 
@@ -193,7 +253,7 @@ impl<T: Exporter> Ops<T> {
         let buffer = unsafe { (*dmabuf).priv_ };
 
         // SAFETY: `DmaBuf::export()` stored the pointer, which nobody uses any more.
-        drop(unsafe { Pin::<KBox<Buffer<T>>>::from_foreign(buffer) });
+        drop(unsafe { KBox::<Buffer<T>>::from_foreign(buffer) });
     }
 
     /// # Safety
@@ -239,21 +299,41 @@ impl<T: Exporter> Ops<T> {
 }
 
 /// What the private pointer of a buffer refers to.
-#[pin_data]
 struct Buffer<T: Exporter> {
     exporter: T,
+    uses: Pin<KBox<Uses>>,
+}
+
+/// Who uses the memory of a [`Buffer`].
+#[pin_data]
+struct Uses {
     #[pin]
-    uses: Mutex<Uses>,
+    state: Mutex<State>,
     /// Notified when the last mapping goes.
     #[pin]
     idle: CondVar,
 }
 
-/// Who uses the memory of a [`Buffer`]; `revoked` changes with the reservation held, too.
+/// The state of [`Uses`]; `revoked` changes with the reservation held, too.
 #[derive(Default)]
-struct Uses {
+struct State {
     mappings: usize,
     revoked: bool,
+}
+
+impl Uses {
+    // Neither generic nor inlined: lockdep wants one name for a class, and each crate that this were
+    // compiled into would have its own.
+    #[inline(never)]
+    fn new() -> Result<Pin<KBox<Self>>> {
+        KBox::pin_init(
+            pin_init!(Self {
+                state <- new_mutex!(State::default()),
+                idle <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )
+    }
 }
 
 impl<T: Exporter> Buffer<T> {
@@ -263,12 +343,12 @@ impl<T: Exporter> Buffer<T> {
         dev: &Device<Bound>,
         dir: bindings::dma_data_direction,
     ) -> Result<KBox<Mapped<T>>> {
-        if self.uses.lock().revoked {
+        if self.uses.state.lock().revoked {
             return Err(ENODEV);
         }
 
         let mapped = Mapped::new(&self.exporter, dev, dir)?;
-        self.uses.lock().mappings += 1;
+        self.uses.state.lock().mappings += 1;
 
         Ok(mapped)
     }
@@ -277,10 +357,10 @@ impl<T: Exporter> Buffer<T> {
     fn unmap(&self, mapped: KBox<Mapped<T>>) {
         drop(mapped);
 
-        let mut uses = self.uses.lock();
-        uses.mappings -= 1;
-        if uses.mappings == 0 {
-            self.idle.notify_all();
+        let mut state = self.uses.state.lock();
+        state.mappings -= 1;
+        if state.mappings == 0 {
+            self.uses.idle.notify_all();
         }
     }
 }
@@ -333,12 +413,11 @@ impl DmaBuf {
     ///
     /// [`ENOMEM`], and [`ENOENT`] if the exporter's module is being unloaded.
     pub fn export<T: Exporter>(exporter: T, size: usize) -> Result<ARef<Self>> {
-        let buffer = KBox::pin_init(
-            pin_init!(Buffer {
+        let buffer = KBox::new(
+            Buffer {
                 exporter,
-                uses <- new_mutex!(Uses::default()),
-                idle <- new_condvar!(),
-            }),
+                uses: Uses::new()?,
+            },
             GFP_KERNEL,
         )?
         .into_foreign();
@@ -357,7 +436,7 @@ impl DmaBuf {
         // static; the pointers to them and to the buffer have the types that they expect.
         let raw = from_err_ptr(unsafe { bindings::dma_buf_export(&info) }).inspect_err(|_| {
             // SAFETY: It was made above, and on failure nobody else has it.
-            drop(unsafe { Pin::<KBox<Buffer<T>>>::from_foreign(buffer) });
+            drop(unsafe { KBox::<Buffer<T>>::from_foreign(buffer) });
         })?;
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
 
@@ -419,10 +498,15 @@ impl<T: Exporter> Exported<'_, T> {
     ///
     /// Sleeps; the caller must not hold the reservation.
     pub fn revoke(&self) {
-        const { assert!(T::REVOCABLE, "the exporter accepts importers that cannot be told") };
+        const {
+            assert!(
+                T::REVOCABLE,
+                "the exporter accepts importers that cannot be told"
+            )
+        };
 
         let resv = self.dmabuf.lock();
-        self.buffer.uses.lock().revoked = true;
+        self.buffer.uses.state.lock().revoked = true;
 
         // SAFETY: The buffer is valid, and `resv` shows that the reservation lock is held.
         unsafe { bindings::dma_buf_invalidate_mappings(self.dmabuf.as_raw()) };
@@ -439,9 +523,9 @@ impl<T: Exporter> Exported<'_, T> {
         };
         drop(resv);
 
-        let mut uses = self.buffer.uses.lock();
-        while uses.mappings > 0 {
-            self.buffer.idle.wait(&mut uses);
+        let mut state = self.buffer.uses.state.lock();
+        while state.mappings > 0 {
+            self.buffer.uses.idle.wait(&mut state);
         }
     }
 }

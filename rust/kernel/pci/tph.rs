@@ -58,6 +58,21 @@ impl Namespace {
 /// A steering tag, which exists in exactly one [`Namespace`].
 ///
 /// Zero is a tag like any other.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pci::tph::{
+///     Namespace,
+///     SteeringTag, //
+/// };
+///
+/// let tag = SteeringTag::ExtSt(0x34);
+///
+/// assert_eq!(tag.namespace(), Namespace::ExtSt);
+/// assert_eq!(tag.value(), 0x34);
+/// assert!(tag != SteeringTag::St(0x34));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SteeringTag {
     /// An 8-bit tag.
@@ -87,6 +102,16 @@ impl SteeringTag {
 }
 
 /// A processing hint: how the data of a request will be used.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pci::tph::ProcessingHint;
+///
+/// assert_eq!(ProcessingHint::try_from(2)?, ProcessingHint::Target);
+/// assert_eq!(ProcessingHint::try_from(4), Err(EINVAL));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ProcessingHint {
@@ -177,7 +202,56 @@ pub enum StMode {
     DeviceSpecific = bindings::PCI_TPH_ST_DS_MODE,
 }
 
+/// Where a requester keeps its ST table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StTable {
+    /// Nowhere: device and driver agree on the tags by their own means.
+    None,
+    /// In its TPH Requester capability, with this number of entries.
+    Capability(u16),
+    /// In its MSI-X table, with an entry for each vector.
+    MsiX,
+}
+
+impl StTable {
+    /// Decodes an ST Table Location field (`PCI_TPH_CAP_LOC_MASK`, shifted).
+    ///
+    /// The reserved encoding counts as none. `entries` is what counts if it is in the capability.
+    const fn from_field(field: u32, entries: u16) -> Self {
+        // The constants are those of the field in its place.
+        match field << bindings::PCI_TPH_CAP_LOC_MASK.trailing_zeros() {
+            bindings::PCI_TPH_LOC_CAP => Self::Capability(entries),
+            bindings::PCI_TPH_LOC_MSIX => Self::MsiX,
+            _ => Self::None,
+        }
+    }
+}
+
 /// A device that is enabled to emit requests with TPH, until this is dropped.
+///
+/// # Examples
+///
+/// A driver that agrees with its device on the tags keeps this in its data:
+///
+/// ```
+/// use kernel::{
+///     device::Core,
+///     pci::{
+///         self,
+///         tph::{
+///             Requester,
+///             StMode, //
+///         },
+///     },
+///     prelude::*,
+/// };
+///
+/// fn enable<'a>(pdev: &'a pci::Device<Core<'_>>) -> Result<Requester<'a>> {
+///     let requester = Requester::enable(pdev, StMode::DeviceSpecific)?;
+///     dev_dbg!(pdev, "ST table: {:?}\n", requester.st_table());
+///     Ok(requester)
+/// }
+/// ```
 ///
 /// # Invariants
 ///
@@ -201,6 +275,18 @@ impl<'a> Requester<'a> {
 
         // INVARIANT: TPH has just been enabled, and it was not enabled before.
         Ok(Self { pdev })
+    }
+
+    /// Returns where the device keeps its ST table.
+    pub fn st_table(&self) -> StTable {
+        // SAFETY: By its type invariant `self.pdev.as_raw()` is a valid pointer to a
+        // `struct pci_dev`; that TPH was enabled shows that it has the capability.
+        let field = unsafe { bindings::pcie_tph_get_st_table_loc(self.pdev.as_raw()) };
+
+        // SAFETY: As above.
+        let entries = unsafe { bindings::pcie_tph_get_st_table_size(self.pdev.as_raw()) };
+
+        StTable::from_field(field, entries)
     }
 }
 
@@ -308,6 +394,14 @@ mod tests {
             assert_eq!(ProcessingHint::try_from(value), Err(EINVAL));
         }
         Ok(())
+    }
+
+    #[test]
+    fn st_table_location_is_decoded_in_its_place() {
+        assert_eq!(StTable::from_field(0, 0), StTable::None);
+        assert_eq!(StTable::from_field(1, 8), StTable::Capability(8));
+        assert_eq!(StTable::from_field(2, 0), StTable::MsiX);
+        assert_eq!(StTable::from_field(3, 0), StTable::None);
     }
 
     #[test]
