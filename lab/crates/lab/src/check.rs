@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs every test, part by part, and prints one total.
 
+mod boots;
 mod checkers;
 mod child;
 mod guest;
@@ -16,6 +17,7 @@ use crate::signals::Interrupt;
 use crate::style::{Style, relative};
 use crate::topology::{Devices, LinkMode, Topology};
 use crate::vm::{self, Accel, Kernel, Setup, Task, Vm, VmError};
+use boots::Boot;
 use report::Report;
 pub use report::Totals;
 use std::fs;
@@ -29,52 +31,8 @@ const HOST_LIMIT: Duration = Duration::from_secs(30 * 60);
 const SCRIPTS_LIMIT: Duration = Duration::from_secs(10 * 60);
 const GUEST_LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// KUnit suites of this project.
-const SUITES: [&str; 1] = ["rust_pci_tph"];
-
-/// Kernel parameters that run them, and not the kernel's own suites, when the guest boots.
-const RUN_SUITES: [&str; 3] = [
-    "kunit.enable=1",
-    "kunit.autorun=1",
-    "kunit.filter_glob=rust_pci_tph",
-];
-
-/// A boot of the guest, and the test programs that run in it.
-struct Boot {
-    part: &'static str,
-    /// Directory of its traces and logs.
-    dir: &'static str,
-    topology: Topology,
-    /// How their names begin.
-    programs: &'static [&'static str],
-    /// More kernel parameters.
-    append: &'static [&'static str],
-}
-
-/// KUnit's suites run in the first one.
-const BOOTS: [Boot; 3] = [
-    Boot {
-        part: "guest tests",
-        dir: "guest",
-        topology: Topology::T1Completers,
-        programs: &[guest::ALL],
-        append: &RUN_SUITES,
-    },
-    Boot {
-        part: "guest tests in topology T2",
-        dir: "guest-t2",
-        topology: Topology::T2,
-        programs: &guest::EVERYWHERE,
-        append: &[],
-    },
-    Boot {
-        part: "guest tests in topology T3",
-        dir: "guest-t3",
-        topology: Topology::T3,
-        programs: &[guest::EVERYWHERE[0], guest::EVERYWHERE[1], guest::ROOT_PORT],
-        append: &[],
-    },
-];
+/// Uses of the kernel half that its types refuse.
+const MISUSE: &str = "tools/testing/selftests/dma-buf-tph/compile-fail";
 
 /// Why not every test could be run. Whatever a test does is a result, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +78,7 @@ pub fn check(
         host.lab(&mut report)?;
         if !args.fast {
             host.scripts(&mut report)?;
+            host.misuse(&targets[0].kernel, &mut report)?;
         }
     }
     for (index, Target { kernel, accel }) in targets.iter().enumerate() {
@@ -136,12 +95,15 @@ pub fn check(
             name,
             interrupt,
         };
-        guest.demo(&mut report)?;
+        let boots = boots::of(kernel);
+        if boots.has_demos {
+            guest.demo(&mut report)?;
+        }
         if !args.fast {
-            for boot in &BOOTS {
+            for boot in boots.boots {
                 guest.programs(boot, &mut report)?;
             }
-            guest.kunit(&mut report)?;
+            guest.kunit(boots.boots, &mut report)?;
         }
     }
     Ok(report.close()?)
@@ -181,6 +143,28 @@ impl Host<'_> {
             &mut command,
             SCRIPTS_LIMIT,
             &mut Tap::new("scripts"),
+            report,
+            self.interrupt,
+        )?;
+        Ok(report.end()?)
+    }
+
+    /// What the types of the kernel half must refuse, compiled against `kernel`.
+    fn misuse(&self, kernel: &Kernel, report: &mut Report<'_>) -> Result<(), CheckError> {
+        report.begin(&format!(
+            "misuse that must not compile on {}",
+            kernel.name()
+        ))?;
+        let mut command = Command::new(self.args.repo.join("scripts/compile-fail"));
+        command
+            .arg(kernel.dir())
+            .arg(self.args.repo.join(MISUSE))
+            .arg(self.args.out.join("compile-fail"));
+        child::run(
+            "scripts/compile-fail",
+            &mut command,
+            HOST_LIMIT,
+            &mut Tap::new("compile-fail"),
             report,
             self.interrupt,
         )?;
@@ -257,6 +241,8 @@ impl Guest<'_> {
         let checkers = checkers::command(self.kernel, &out)?;
         let last = checkers.as_deref().map(|command| (checkers::NAME, command));
         programs.extend(last.map(|(name, _)| name.to_owned()));
+        let parameters = boot.parameters();
+        let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
         let mut reader = guest::Programs::new(programs);
         let mut written = Ok(());
         let vm = Vm {
@@ -268,7 +254,7 @@ impl Guest<'_> {
                 topology: boot.topology,
                 ..Devices::default()
             }),
-            append: boot.append,
+            append: &parameters,
             task: Task::Script(guest::script(dir, boot.programs, last)),
             limit: GUEST_LIMIT,
             out: &out,
@@ -293,18 +279,27 @@ impl Guest<'_> {
         Ok(report.end()?)
     }
 
-    /// The suites ran when the guest of the first boot started.
-    fn kunit(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
+    /// What ran when the guests of `boots` started.
+    fn kunit(&self, boots: &[Boot], report: &mut Report<'_>) -> Result<(), CheckError> {
+        let ran: Vec<_> = boots
+            .iter()
+            .filter(|boot| self.kernel.has(boot.kunit.option))
+            .collect();
+        if ran.is_empty() {
+            return Ok(());
+        }
         self.begin("KUnit", report)?;
-        let log = fs::read(self.out.join(BOOTS[0].dir).join("serial.log")).unwrap_or_default();
-        let mut reader = Ktap::new(&SUITES);
-        for line in String::from_utf8_lossy(&log).lines() {
-            for event in reader.line(line) {
+        for Boot { dir, kunit, .. } in ran {
+            let log = fs::read(self.out.join(dir).join("serial.log")).unwrap_or_default();
+            let mut reader = Ktap::new(kunit.names);
+            for line in String::from_utf8_lossy(&log).lines() {
+                for event in reader.line(line) {
+                    report.event(&event)?;
+                }
+            }
+            for event in reader.end() {
                 report.event(&event)?;
             }
-        }
-        for event in reader.end() {
-            report.event(&event)?;
         }
         Ok(report.end()?)
     }

@@ -16,31 +16,49 @@ struct Level {
 
 /// Whether a diagnostic line is only an attribute that KUnit prints for every test.
 fn is_attribute(note: &str) -> bool {
-    note.contains("speed: ") || note.starts_with("module: ")
+    note.contains("speed: ") || note.contains(".location: ") || note.starts_with("module: ")
 }
 
-/// Reads the results of the suites whose name begins with one of the given prefixes.
+/// Reads the results of the cases whose name, `SUITE: CASE`, begins with one of the given prefixes.
 #[derive(Debug)]
 pub struct Ktap {
-    prefixes: Vec<String>,
+    /// The prefixes, and whether a case was seen of each.
+    prefixes: Vec<(String, bool)>,
     levels: Vec<Level>,
     started: bool,
-    suites: usize,
 }
 
 impl Ktap {
-    /// A reader for the suites that begin with one of `prefixes`.
+    /// A reader for the cases that begin with one of `prefixes`, each of which has at least one.
     pub fn new(prefixes: &[&str]) -> Self {
+        let prefixes = prefixes.iter().map(|&prefix| (prefix.to_owned(), false));
         Self {
-            prefixes: prefixes.iter().map(|&prefix| prefix.to_owned()).collect(),
+            prefixes: prefixes.collect(),
             levels: Vec::new(),
             started: false,
-            suites: 0,
         }
     }
 
+    /// Whether a wanted case may be in `suite`.
     fn wanted(&self, suite: &str) -> bool {
-        self.prefixes.iter().any(|prefix| suite.starts_with(prefix))
+        fn top(name: &str) -> &str {
+            name.split(": ").next().unwrap_or_default()
+        }
+        self.prefixes
+            .iter()
+            .any(|(prefix, _)| top(prefix) == top(suite))
+    }
+
+    /// Whether a case is wanted, of which note is taken.
+    fn take(&mut self, case: &Case) -> bool {
+        let mut wanted = false;
+        for (prefix, seen) in &mut self.prefixes {
+            if case.name.starts_with(prefix.as_str()) {
+                *seen = true;
+                wanted = true;
+            }
+        }
+        wanted
     }
 
     fn broken(suite: &str, what: String) -> Event {
@@ -76,13 +94,12 @@ impl Ktap {
         };
         level.seen += 1;
         let suite = level.suite.clone();
-        if suite.is_empty() {
-            // A suite's own line repeats its cases; only one that no case explains is news.
-            if self.wanted(result.name) {
-                self.suites += 1;
+        // A suite's own line repeats its cases.
+        if !suite.is_empty() {
+            let case = result.case(&suite);
+            if self.take(&case) {
+                events.push(Event::Case(case));
             }
-        } else if self.wanted(&suite) {
-            events.push(Event::Case(result.case(&suite)));
         }
         events
     }
@@ -153,9 +170,12 @@ impl Reader for Ktap {
                 "",
                 "the kernel ran no suite at boot: build it with CONFIG_KUNIT=y".into(),
             ));
-        } else if self.suites == 0 {
-            let names = self.prefixes.join("*, ");
-            events.push(Self::broken("", format!("no suite named {names}* ran")));
+            return events;
+        }
+        for (prefix, seen) in &self.prefixes {
+            if !seen {
+                events.push(Self::broken("", format!("no test named {prefix}* ran")));
+            }
         }
         events
     }
@@ -188,7 +208,7 @@ mod tests {
 ";
 
     fn cases(text: &str) -> Vec<Case> {
-        read_all(&mut Ktap::new(&["rust_tph", "rust_dma_buf"]), text)
+        read_all(&mut Ktap::new(&["rust_tph: "]), text)
             .into_iter()
             .filter_map(|event| match event {
                 Event::Case(case) => Some(case),
@@ -215,12 +235,25 @@ mod tests {
             "[    1.000011]",
             &format!("[    1.0] {words}\n[    1.0]     # hint.speed: normal\n[    1.000011]"),
         );
-        let notes: Vec<_> = read_all(&mut Ktap::new(&["rust_tph"]), &log)
+        let notes: Vec<_> = read_all(&mut Ktap::new(&["rust_tph: "]), &log)
             .into_iter()
             .filter(|event| matches!(event, Event::Note(_)))
             .collect();
         let words = words.trim_start().trim_start_matches("# ");
         assert_eq!(notes, [Event::Note(words.into())]);
+    }
+
+    #[test]
+    fn cases_can_be_chosen_within_a_suite() {
+        let mut reader = Ktap::new(&["rust_tph: hint", "rust_tph: other"]);
+        let events = read_all(&mut reader, LOG);
+        assert_eq!(
+            events,
+            [
+                Event::Case(Case::pass("rust_tph: hint_is_validated")),
+                Event::Case(Case::fail("KUnit", "no test named rust_tph: other* ran")),
+            ]
+        );
     }
 
     #[test]
@@ -259,21 +292,21 @@ mod tests {
 KTAP version 1
 1..1
     KTAP version 1
-    # Subtest: rust_dma_buf
+    # Subtest: rust_tph
     1..1
         KTAP version 1
         # Subtest: widths
         ok 1 eight
         not ok 2 sixteen
     not ok 1 widths
-not ok 1 rust_dma_buf
+not ok 1 rust_tph
 ";
         assert_eq!(
             cases(log),
             [
-                Case::pass("rust_dma_buf: widths: eight"),
-                Case::fail("rust_dma_buf: widths: sixteen", ""),
-                Case::fail("rust_dma_buf: widths", ""),
+                Case::pass("rust_tph: widths: eight"),
+                Case::fail("rust_tph: widths: sixteen", ""),
+                Case::fail("rust_tph: widths", ""),
             ]
         );
     }
