@@ -12,8 +12,8 @@ use dma_buf_tph::udmabuf;
 use dma_buf_tph::vfio::{DMA_BUF_TPH, Device, GET, PROBE, SET, TPH_ST, TPH_ST_EXT, Tph};
 use libc::{EBADF, EBUSY, EFAULT, EINVAL, ENODEV, ENOENT, ENOTTY};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::process::ExitCode;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::process::{Command, ExitCode};
 
 const BAR: u32 = 2;
 const PAGE: u64 = 4096;
@@ -348,6 +348,42 @@ impl Accelerator {
         );
     }
 
+    fn invalidation_ends_a_hint(&self) {
+        let dmabuf = self.export();
+        self.publish(&dmabuf, PUBLISHED).unwrap();
+        let initiator = Initiator::open(initiator::STANDARD).unwrap();
+        initiator.import(dmabuf.as_fd()).unwrap();
+        let old = initiator.write(0, &[0; 4]).unwrap();
+        assert_eq!(old, hint(initiator::REQ_TPH, 0x12, 1));
+
+        for (flags, new) in [
+            (TPH_ST, hint(initiator::REQ_TPH, 0x77, 3)),
+            (TPH_ST_EXT, None),
+            (TPH_ST, hint(initiator::REQ_TPH, 0x77, 3)),
+        ] {
+            let tph = Tph {
+                flags,
+                steering_tag: 0x77,
+                ph: 3,
+                ..PUBLISHED
+            };
+            self.publish(&dmabuf, tph).unwrap();
+            self.vfio.set_memory_enable(false).unwrap();
+            self.vfio.set_memory_enable(true).unwrap();
+            assert_eq!(initiator.write(0, &[0; 4]).unwrap(), new);
+        }
+    }
+
+    fn revocable_importers_only(&self) {
+        let dmabuf = self.export();
+        assert_eq!(
+            attach_for_good(&dmabuf),
+            Err("Operation not supported".into())
+        );
+        let anybody = udmabuf::create(1).unwrap();
+        assert_eq!(attach_for_good(&anybody), Ok(()));
+    }
+
     fn buffers_are_independent(&self) {
         let [one, other] = [self.export(), self.export()];
         self.publish(&one, PUBLISHED).unwrap();
@@ -396,6 +432,31 @@ impl Accelerator {
         self.vfio.region(BAR).unwrap().read(1, &mut read).unwrap();
         assert!(read == data);
     }
+}
+
+/// Attaches the initiator as an importer that cannot be told that the memory goes away; returns what
+/// modprobe says is wrong.
+fn attach_for_good(dmabuf: &OwnedFd) -> Result<(), String> {
+    const MODULE: &str = "dmabuf_test_importer";
+
+    // SAFETY: The argument is a number; the copy is inherited, since it is not close-on-exec.
+    let inherited = unsafe { libc::dup(dmabuf.as_raw_fd()) };
+    assert!(inherited >= 0);
+    // SAFETY: It was just created and is ours.
+    let inherited = unsafe { OwnedFd::from_raw_fd(inherited) };
+    let device = pci::Device::find(pci::INITIATOR).unwrap().address();
+    let output = Command::new("modprobe")
+        .arg(MODULE)
+        .arg(format!("device={device}"))
+        .arg(format!("fd={}", inherited.as_raw_fd()))
+        .output()
+        .unwrap();
+    if output.status.success() {
+        pci::unload(MODULE).unwrap();
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(said.rsplit(": ").next().unwrap_or_default().trim().into())
 }
 
 fn exporter_without_tph() {
@@ -518,6 +579,14 @@ fn main() -> io::Result<ExitCode> {
         (
             "revocation while attached",
             on(Accelerator::revoked_while_attached),
+        ),
+        (
+            "case 43: after an invalidation the importer uses the new tuple",
+            on(Accelerator::invalidation_ends_a_hint),
+        ),
+        (
+            "an importer that cannot be told is refused",
+            on(Accelerator::revocable_importers_only),
         ),
         (
             "two buffers of one BAR are independent",
