@@ -4,9 +4,9 @@
 //!
 //! What is a steering tag for with ordinary memory? There it names the cache of a CPU, in which the
 //! root complex should place the data of a write: the CPU that will read it next. Which tag that is
-//! depends on the root port above the device that emits the write, so the platform's firmware is
-//! asked with that device, the requester (`_DSM` of the root port, `Documentation/PCI/tph.rst`).
-//! That is why `dma_buf_get_tph()` has the requester as an argument.
+//! depends on where the write enters the root complex, so the platform's firmware is asked for the
+//! device that emits it, the requester (`_DSM` of the host bridge above its root port). That is why
+//! `dma_buf_get_tph()` has the requester as an argument: `Documentation/driver-api/dma-buf-tph.rst`.
 //!
 //! `/dev/tph-memory` has three operations:
 //!

@@ -147,6 +147,11 @@ impl Topology {
         self == Self::T2
     }
 
+    /// Whether its devices are behind a root port, for which the firmware knows tags of CPU memory.
+    pub fn has_root_port(self) -> bool {
+        self == Self::T3
+    }
+
     /// The processor, in QEMU's words.
     pub fn cpu(self) -> &'static str {
         match self {

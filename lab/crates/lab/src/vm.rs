@@ -7,6 +7,7 @@
 pub mod command;
 mod device_process;
 mod error;
+mod firmware;
 mod kernel;
 pub mod kvm;
 pub mod log;
@@ -44,6 +45,8 @@ pub struct Setup {
     pub vng: PathBuf,
     /// util-linux' `unshare`.
     pub unshare: PathBuf,
+    /// ACPICA's `iasl`.
+    pub iasl: PathBuf,
     /// The program whose subcommand `devices` serves the devices: this one.
     pub lab: PathBuf,
     /// How long the device process may take until every socket listens.
@@ -58,6 +61,7 @@ impl Setup {
         Ok(Self {
             vng: "vng".into(),
             unshare: "unshare".into(),
+            iasl: "iasl".into(),
             lab: std::env::current_exe()?,
             ready_limit: Duration::from_secs(10),
             leave_limit: Duration::from_secs(3),
@@ -124,6 +128,12 @@ pub fn run(
     File::create(&serial)
         .map_err(|error| VmError::io(format!("write {}", serial.display()), error))?;
 
+    let acpi_table = match vm.devices {
+        Some(devices) if devices.topology.has_root_port() => {
+            Some(firmware::cpu_tags(&setup.iasl, &out)?)
+        }
+        _ => None,
+    };
     let mut devices = match vm.devices {
         Some(devices) => Some(DeviceProcess::start(setup, devices, &out, interrupt)?),
         None => None,
@@ -133,6 +143,7 @@ pub fn run(
         accel: vm.accel,
         cpus: vm.cpus,
         devices: devices.as_ref().map(DeviceProcess::placed),
+        acpi_table: acpi_table.as_deref(),
         append: vm.append,
         task: &vm.task,
         serial: &serial,

@@ -37,6 +37,8 @@ pub struct Guest<'a> {
     pub cpus: u8,
     /// Its vfio-user devices; their servers listen already.
     pub devices: Option<&'a Placed>,
+    /// An ACPI table for its firmware.
+    pub acpi_table: Option<&'a Path>,
     /// More kernel parameters.
     pub append: &'a [&'a str],
     /// What it runs.
@@ -146,6 +148,11 @@ fn qemu_options(guest: &Guest<'_>) -> String {
     };
     let path = format!("chardev.{console}.path={}", guest.serial.display());
     options.extend(["-set".into(), shell_quote(&path)]);
+    if let Some(table) = guest.acpi_table {
+        // In QEMU's options a comma is written twice.
+        let table = table.display().to_string().replace(',', ",,");
+        options.extend(["-acpitable".into(), shell_quote(&format!("file={table}"))]);
+    }
     if let Some(placed) = guest.devices {
         options.extend(devices(placed));
     }
@@ -207,6 +214,7 @@ mod tests {
                 topology,
                 dir: "/run/l".into(),
             }),
+            acpi_table: Some(Path::new("/out/a,b/tags.aml")),
             append: &["kunit.enable=1"],
             task,
             serial: Path::new("/out/it's/serial.log"),
@@ -314,6 +322,12 @@ mod tests {
         assert_eq!(initiator["addr"], "0x0");
         assert!(values(&words, "-qmp").is_empty());
         assert_ne!(value(&words, "-cpu"), "EPYC");
+    }
+
+    #[test]
+    fn the_firmware_gets_its_table() {
+        let words = qemu_words(&line(Accel::Tcg, &Task::Script("true".into())));
+        assert_eq!(value(&words, "-acpitable"), "file=/out/a,,b/tags.aml");
     }
 
     #[test]

@@ -42,6 +42,16 @@ pub enum VmError {
         "the guest's script has {0} bytes, more than {SCRIPT_MAX}: put it into a file that the guest can read"
     )]
     ScriptTooLong(usize),
+    /// The guest's ACPI table does not compile.
+    #[error(
+        "iasl does not compile the guest's ACPI table ({status}): correct vm/cpu-tags.asl; {log}"
+    )]
+    Firmware {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        log: LogTail,
+    },
     /// The device process does not say that it is ready.
     #[error("the device process was not ready within {} s and was ended; {log}", .limit.as_secs())]
     DevicesNotReady {

@@ -37,6 +37,7 @@ impl Bench {
             // What stands before vng: --mount sh -c SCRIPT STAND-IN.
             unshare: script("unshare", "shift 5; exec \"$@\""),
             vng: script("vng", vng),
+            iasl: "/nowhere/iasl".into(),
             lab: script("lab", devices),
             ready_limit: LONG,
             leave_limit: LONG,

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! ACPI tables that the guest's firmware has beside QEMU's own.
+
+use super::device_process::LogTail;
+use super::error::VmError;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The source of the table with the steering tags of CPU memory.
+const CPU_TAGS: &str = include_str!("cpu-tags.asl");
+
+/// Compiles the table with `iasl` (of ACPICA) in `dir`; returns the compiled one.
+pub fn cpu_tags(iasl: &Path, dir: &Path) -> Result<PathBuf, VmError> {
+    let io =
+        |what: &str, path: &Path, error| VmError::io(format!("{what} {}", path.display()), error);
+    let source = dir.join("cpu-tags.asl");
+    let log = dir.join("iasl.log");
+    let table = dir.join("cpu-tags.aml");
+    fs::write(&source, CPU_TAGS).map_err(|error| io("write", &source, error))?;
+    let out = File::create(&log).map_err(|error| io("write", &log, error))?;
+    let err = out.try_clone().map_err(|error| io("write", &log, error))?;
+    let status = Command::new(iasl)
+        .arg("-p")
+        .arg(dir.join("cpu-tags"))
+        .arg(&source)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .status()
+        .map_err(|error| VmError::Start {
+            program: iasl.into(),
+            error,
+        })?;
+    if status.success() {
+        Ok(table)
+    } else {
+        Err(VmError::Firmware {
+            status,
+            log: LogTail::of(&log),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn iasl(dir: &Path, script: &str) -> PathBuf {
+        let path = dir.join("iasl");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_table_is_compiled() {
+        let dir = tempfile::tempdir().unwrap();
+        let iasl = iasl(dir.path(), "cp \"$3\" \"$2.aml\"");
+        let table = cpu_tags(&iasl, dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(table).unwrap(), CPU_TAGS);
+    }
+
+    #[test]
+    fn a_table_that_does_not_compile_is_an_error_with_its_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let iasl = iasl(dir.path(), "echo Error 6126; exit 1");
+        let error = cpu_tags(&iasl, dir.path()).unwrap_err();
+        assert!(matches!(error, VmError::Firmware { .. }));
+        assert!(error.to_string().contains("Error 6126"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_compiler_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = cpu_tags(Path::new("/nowhere/iasl"), dir.path()).unwrap_err();
+        assert!(matches!(&error, VmError::Start { program, .. } if program.ends_with("iasl")));
+    }
+}
