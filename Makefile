@@ -7,7 +7,8 @@ help: ## show this
 	@echo 'Variables:'
 	@sed -n 's/^#   \([A-Z]*=[^ ]*\) */  \1	/p' $(MAKEFILE_LIST) | expand -t 22
 
-#   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read)
+#   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read); conformance builds it as it is
+#   KBUILD=dir the build directory of a kernel of your own, for conformance (it is only read)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
 #   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan)
 #   JOBS=n     parallel jobs (default: one for each CPU)
@@ -25,6 +26,9 @@ check: ## run every test; one total
 check-fast: ## host tests and the guest's smoke test
 	@scripts/lab check --fast $(ARGS)
 
+conformance: ## the tests of the uAPI on a kernel of your own, case by case: KBUILD= or KSRC=
+	@scripts/lab conformance $(ARGS)
+
 mutants: ## faults in the kernel half, one at a time: each must be found by the guest tests (hours)
 	@scripts/mutants $(ARGS)
 
@@ -37,5 +41,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo check check-fast mutants shell clean distclean
+.PHONY: help demo check check-fast conformance mutants shell clean distclean
 .NOTPARALLEL:

@@ -15,7 +15,7 @@ source_known() {
 	if [[ ${KSRC:-} ]]; then
 		[[ ! ${KVER:-} ]] || die "KSRC= and KVER= contradict each other; give one of them"
 		check_ksrc "$KSRC"
-		KERNEL_DIR=$CACHE/kernel/ksrc-$(shown "$KSRC" | short_hash)
+		KERNEL_DIR=$CACHE/kernel/${FOREIGN}ksrc-$(shown "$KSRC" | short_hash)
 		BASE=$KSRC
 		return
 	fi
@@ -38,6 +38,7 @@ check_ksrc() {
 	local tree=$1 version
 	[[ -f $tree/Makefile && -f $tree/Kconfig && -d $tree/rust/kernel ]] ||
 		die "KSRC=$(shown "$tree") is not a Linux kernel tree; give an unpacked Linux $SERIES"
+	[[ ! $FOREIGN ]] || return 0
 	version=$(sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' "$tree/Makefile" | head -n 2 | paste -sd.)
 	[[ $version == "$SERIES" ]] ||
 		die "KSRC=$(shown "$tree") is Linux $version; the patches are for $SERIES: give such a tree"

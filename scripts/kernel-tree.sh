@@ -24,13 +24,14 @@ list_files() {
 
 list_overlay() {
 	local folder present=()
+	[[ ! $FOREIGN ]] || return 0
 	for folder in "${SLICE[@]}"; do
 		[[ ! -d $REPO/$folder ]] || present+=("$folder")
 	done
 	((${#present[@]} == 0)) || list_files "$REPO" "${present[@]}"
 }
 
-list_patches() { find "$REPO/patches" -maxdepth 1 -name '*.patch' 2>/dev/null | LC_ALL=C sort; }
+list_patches() { [[ $FOREIGN ]] || find "$REPO/patches" -maxdepth 1 -name '*.patch' 2>/dev/null | LC_ALL=C sort; }
 
 # stage DIR: what the repository makes of the pristine tree, in DIR: patched files, and the overlay.
 stage() {

@@ -15,6 +15,7 @@ shown() {
 	local path=$1
 	[[ ${TPH_HOST_CACHE:-} ]] && path=${path/#\/tph\/cache/$TPH_HOST_CACHE}
 	[[ ${TPH_HOST_REPO:-} ]] && path=${path/#\/tph\/repo/$TPH_HOST_REPO}
+	[[ ${TPH_HOST_KBUILD:-} ]] && path=${path/#\/tph\/kbuild/$TPH_HOST_KBUILD}
 	[[ ${TPH_HOST_KSRC:-} ]] && path=${path/#\/tph\/ksrc/$TPH_HOST_KSRC}
 	printf '%s' "$path"
 }

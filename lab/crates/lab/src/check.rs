@@ -4,8 +4,8 @@
 mod boots;
 mod checkers;
 mod child;
-mod guest;
-mod report;
+pub mod guest;
+pub mod report;
 
 use crate::cli::{CheckArgs, Publish};
 use crate::demo;

@@ -21,6 +21,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run every test and print one total
     Check(CheckArgs),
+    /// Run the tests of the uAPI on any kernel, case by case
+    Conformance(ConformanceArgs),
     /// Open a shell in the guest, with the devices present
     Shell(ShellArgs),
     /// Decode binary traces to an analyzer's text
@@ -105,6 +107,17 @@ pub struct CheckArgs {
     /// Host tests and the demo's assertions only
     #[arg(long)]
     pub fast: bool,
+}
+
+/// Options of `lab conformance`.
+#[derive(Debug, Args)]
+pub struct ConformanceArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub kernel: KernelArgs,
+    /// Directory for traces and logs
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Options of `lab shell`.

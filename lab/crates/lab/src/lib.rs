@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod conformance;
 pub mod demo;
 #[cfg(test)]
 mod fake;

@@ -7,7 +7,7 @@ use lab::cli::{Cli, Command, KernelArgs};
 use lab::signals::Interrupt;
 use lab::style::relative;
 use lab::vm::{self, Accel, Kernel, Setup, Task, Vm};
-use lab::{check, demo, serve, trace};
+use lab::{check, conformance, demo, serve, trace};
 use std::error::Error;
 use std::io::{IsTerminal, stdin, stdout};
 use std::process::ExitCode;
@@ -80,6 +80,18 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 &mut stdout().lock(),
             )?;
             Ok(totals.failed == 0 && totals.passed > 0)
+        }
+        Command::Conformance(args) => {
+            let lab = Lab::set_up(&args.kernel)?;
+            let totals = conformance::conformance(
+                &lab.setup,
+                &lab.kernel,
+                lab.accel,
+                &args.out,
+                &lab.interrupt,
+                &mut stdout().lock(),
+            )?;
+            Ok(totals.failed == 0)
         }
         Command::Shell(args) => {
             if !stdin().is_terminal() || !stdout().is_terminal() {

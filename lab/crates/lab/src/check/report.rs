@@ -85,6 +85,11 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Writes what is no result.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.to, "{text}")
+    }
+
     /// Takes a result.
     pub fn case(&mut self, case: &Case) -> io::Result<()> {
         self.number += 1;

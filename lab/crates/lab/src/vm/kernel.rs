@@ -85,10 +85,19 @@ impl Kernel {
 
     /// Whether `option`, named without `CONFIG_`, is built in.
     pub fn has(&self, option: &str) -> bool {
+        self.has_value(option, "=y")
+    }
+
+    /// Whether `option`, named without `CONFIG_`, is a module.
+    pub fn has_module(&self, option: &str) -> bool {
+        self.has_value(option, "=m")
+    }
+
+    fn has_value(&self, option: &str, value: &str) -> bool {
         self.config.lines().any(|line| {
             line.strip_prefix("CONFIG_")
                 .and_then(|line| line.strip_prefix(option))
-                == Some("=y")
+                == Some(value)
         })
     }
 
@@ -147,6 +156,7 @@ mod tests {
         };
         let plain = with("# CONFIG_KASAN is not set\nCONFIG_KASAN_X=y\nCONFIG_KUNIT=m\n");
         assert!(!plain.has("KASAN") && !plain.has("KUNIT") && plain.has("KASAN_X"));
+        assert!(plain.has_module("KUNIT") && !plain.has_module("KASAN_X"));
         assert_eq!(plain.patience(), 1);
         for option in Kernel::SLOW {
             assert_eq!(with(&format!("CONFIG_{option}=y\n")).patience(), 4);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The character device of the lab's initiator (samples/rust/rust_tph_initiator.rs).
 
+use crate::feature;
 use crate::pci;
 use crate::sys::{io, ioctl_ref, ioctl_val, iow, iowr};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Error};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::process::Command;
 
 /// Node of the initiator that emits 8-bit tags.
 pub const STANDARD: &str = "/dev/tph-initiator";
@@ -56,6 +58,9 @@ impl Initiator {
             // An emulated root port takes no hints, so the devices behind it would be denied them.
             pci::modprobe("tph_root_port", &[])?;
         }
+        if !Self::has_driver()? {
+            feature::lacks("an importer for the lab's initiators (rust_tph_initiator)");
+        }
         pci::modprobe("rust_tph_initiator", &[])?;
         let file = OpenOptions::new()
             .read(true)
@@ -63,6 +68,14 @@ impl Initiator {
             .open(path)
             .map_err(|error| Error::new(error.kind(), format!("{path}: {error}")))?;
         Ok(Self { file })
+    }
+
+    /// Whether the kernel has their driver.
+    pub fn has_driver() -> io::Result<bool> {
+        let status = Command::new("modprobe")
+            .args(["--dry-run", "--quiet", "rust_tph_initiator"])
+            .status()?;
+        Ok(status.success())
     }
 
     /// The requests that the device is enabled to emit: 0, [`REQ_TPH`] or [`REQ_EXT`].

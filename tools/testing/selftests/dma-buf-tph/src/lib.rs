@@ -3,6 +3,7 @@
 //!
 //! All of it speaks to the kernel through the public uAPI, as a user-space driver would.
 
+pub mod feature;
 pub mod initiator;
 pub mod memory;
 pub mod pci;

@@ -4,6 +4,19 @@
 use std::fmt::Debug;
 use std::panic::{self, AssertUnwindSafe};
 
+/// Why a test is skipped; what a panic that skips it carries.
+struct Skip(String);
+
+/// Ends the running test, which is skipped.
+///
+/// # Panics
+///
+/// Always: that is how it ends.
+pub fn skip(reason: String) -> ! {
+    // Without the message of a panic.
+    panic::resume_unwind(Box::new(Skip(reason)))
+}
+
 /// One test: its name, and a function that panics if it fails.
 pub type Test<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
@@ -13,11 +26,17 @@ pub fn run(tests: Vec<Test<'_>>) -> bool {
 
     let mut failed = 0;
     for (i, (name, test)) in tests.iter().enumerate() {
-        let passed = panic::catch_unwind(AssertUnwindSafe(test)).is_ok();
-        if !passed {
-            failed += 1;
+        let number = i + 1;
+        match panic::catch_unwind(AssertUnwindSafe(test)) {
+            Ok(()) => println!("ok {number} {name}"),
+            Err(payload) => match payload.downcast_ref() {
+                Some(Skip(reason)) => println!("ok {number} {name} # SKIP {reason}"),
+                None => {
+                    failed += 1;
+                    println!("not ok {number} {name}");
+                }
+            },
         }
-        println!("{} {} {name}", if passed { "ok" } else { "not ok" }, i + 1);
     }
 
     failed == 0

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A VFIO PCI device, and the dma-bufs that it exports.
 
+use crate::feature::{self, feature};
 use crate::pci;
 use crate::sys::{io, ioctl_ref, ioctl_val};
 use std::ffi::CString;
@@ -24,8 +25,6 @@ const VFIO_DEVICE_BIND_IOMMUFD: u64 = request(18);
 const VFIO_DEVICE_ATTACH_IOMMUFD_PT: u64 = request(19);
 const IOMMU_IOAS_ALLOC: u64 = io(b';', 0x81);
 
-/// `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` (include/uapi/linux/vfio.h of this tree).
-pub const DMA_BUF_TPH: u32 = 14;
 /// `VFIO_DMA_BUF_TPH_ST`: the 8-bit tag is valid.
 pub const TPH_ST: u32 = 1;
 /// `VFIO_DMA_BUF_TPH_ST_EXT`: the 16-bit Extended tag is valid.
@@ -292,11 +291,18 @@ impl Device {
         payload[12..16].copy_from_slice(&1u32.to_ne_bytes());
         payload[16..24].copy_from_slice(&offset.to_ne_bytes());
         payload[24..32].copy_from_slice(&len.to_ne_bytes());
-        let fd = self.feature(
+        let fd = match self.feature(
             vfio::VFIO_DEVICE_FEATURE_DMA_BUF | GET,
             8 + 32,
             &mut payload,
-        )?;
+        ) {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOTTY) && feature::is_conformance() =>
+            {
+                feature::lacks("VFIO_DEVICE_FEATURE_DMA_BUF")
+            }
+            result => result?,
+        };
 
         // SAFETY: The ioctl returned a file descriptor that is ours.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -310,13 +316,17 @@ impl Device {
             ..Tph::from_bytes([0xff; 12])
         }
         .to_bytes();
-        self.feature(DMA_BUF_TPH | GET, 8 + 12, &mut bytes)?;
+        let feature = feature();
+        if !feature.has_get {
+            feature::lacks("GET");
+        }
+        self.feature(feature.number | GET, 8 + 12, &mut bytes)?;
         Ok(Tph::from_bytes(bytes))
     }
 
     /// Publishes steering tags: `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`.
     pub fn publish(&self, tph: Tph) -> io::Result<()> {
-        self.feature(DMA_BUF_TPH | SET, 8 + 12, &mut tph.to_bytes())?;
+        self.feature(feature().number | SET, 8 + 12, &mut tph.to_bytes())?;
         Ok(())
     }
 }

@@ -2,9 +2,10 @@
 //! Tests of how `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` depends on the device's completer type, and that
 //! a dma-buf belongs to one device.
 
+use dma_buf_tph::feature::{self, feature};
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::tap::{self, assert_errno};
-use dma_buf_tph::vfio::{DMA_BUF_TPH, Device, PROBE, SET, TPH_ST, TPH_ST_EXT, Tph};
+use dma_buf_tph::vfio::{Device, PROBE, SET, TPH_ST, TPH_ST_EXT, Tph};
 use libc::{EBADF, EINVAL, EOPNOTSUPP};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ fn request(dmabuf: &OwnedFd, flags: u32) -> Tph {
 }
 
 fn probe(device: &Device) -> std::io::Result<i32> {
-    device.feature(DMA_BUF_TPH | PROBE, 8, &mut [])
+    device.feature(feature().number | PROBE, 8, &mut [])
 }
 
 /// Devices that complete no hints: the gate comes before every look at the request.
@@ -46,7 +47,10 @@ fn no_completer(completer: CompleterType) {
         ..Tph::default()
     };
     assert_errno(device.publish(everything_wrong), EOPNOTSUPP);
-    assert_errno(device.feature(DMA_BUF_TPH | SET, 8, &mut []), EOPNOTSUPP);
+    assert_errno(
+        device.feature(feature().number | SET, 8, &mut []),
+        EOPNOTSUPP,
+    );
 }
 
 fn none() {
@@ -110,6 +114,7 @@ fn other_device() {
 }
 
 fn main() -> ExitCode {
+    feature::find();
     let passed = tap::run(vec![
         ("cases 1, 9: no completer", Box::new(none)),
         ("cases 1, 9: reserved completer type", Box::new(reserved)),

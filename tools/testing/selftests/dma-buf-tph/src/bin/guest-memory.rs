@@ -4,6 +4,7 @@
 //! The guest's devices are not below a root port here, so the firmware has no tag for them. Where they
 //! are, `root-port-memory` looks at the tags.
 
+use dma_buf_tph::feature;
 use dma_buf_tph::initiator::{self, Initiator};
 use dma_buf_tph::memory::Exporter;
 use dma_buf_tph::pci::{self, CompleterType};
@@ -156,6 +157,7 @@ fn buffer_outlives_everything_but_the_module() {
 }
 
 fn main() -> ExitCode {
+    feature::find();
     let passed = tap::run(vec![
         (
             "memory: written data arrives",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests of what may happen at the same time, and of what goes away while others still use it.
 
+use dma_buf_tph::feature;
 use dma_buf_tph::initiator::{self, Hint, Initiator};
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::slab;
@@ -345,6 +346,7 @@ fn many_cycles() {
 }
 
 fn modules_unload() {
+    Initiator::open(initiator::STANDARD).unwrap();
     // With vfio-pci goes what only it uses.
     for module in ["rust_tph_initiator", "rust_tph_memory", "vfio-pci"] {
         pci::unload(module).unwrap();
@@ -357,6 +359,7 @@ fn modules_unload() {
 }
 
 fn main() -> ExitCode {
+    feature::find();
     let arguments: Vec<String> = env::args().skip(1).collect();
     if let [option, number] = arguments.as_slice()
         && option == RECEIVER

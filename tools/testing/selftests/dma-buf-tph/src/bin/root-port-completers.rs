@@ -2,6 +2,7 @@
 //! Tests of how the steering tags of devices behind a root port depend on its completer type, which
 //! the module `tph_root_port` sets.
 
+use dma_buf_tph::feature;
 use dma_buf_tph::initiator::{self, Hint, Initiator};
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::tap;
@@ -82,6 +83,7 @@ fn undefined() {
 }
 
 fn main() -> ExitCode {
+    feature::find();
     use CompleterType::{ExtTph, None, Reserved, Tph};
     let (st, ext) = (initiator::REQ_TPH, initiator::REQ_EXT);
 

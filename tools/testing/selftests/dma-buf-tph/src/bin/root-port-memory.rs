@@ -4,6 +4,7 @@
 //!
 //! The tags are those of `lab/crates/lab/src/vm/cpu-tags.asl`.
 
+use dma_buf_tph::feature;
 use dma_buf_tph::initiator::{self, Hint, Initiator};
 use dma_buf_tph::memory::Exporter;
 use dma_buf_tph::pci::{self, CompleterType};
@@ -72,6 +73,7 @@ fn root_port_is_no_completer() {
 }
 
 fn main() -> ExitCode {
+    feature::find();
     let passed = tap::run(vec![
         (
             "memory: an 8-bit tag names the CPU",

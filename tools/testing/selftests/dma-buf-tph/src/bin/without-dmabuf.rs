@@ -2,9 +2,10 @@
 //! Tests of a kernel whose vfio exports no dma-bufs (CONFIG_VFIO_PCI_DMABUF=n), for example one
 //! without Rust.
 
+use dma_buf_tph::feature::{self, feature};
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::tap::{self, assert_errno};
-use dma_buf_tph::vfio::{DMA_BUF_TPH, Device, GET, PROBE, SET};
+use dma_buf_tph::vfio::{Device, GET, PROBE, SET};
 use libc::ENOTTY;
 use std::process::ExitCode;
 
@@ -12,13 +13,14 @@ fn no_feature() {
     let device = Device::open(&pci::Device::accelerator(CompleterType::ExtTph).unwrap()).unwrap();
     device.set_memory_enable(true).unwrap();
     for operation in [PROBE, SET, GET] {
-        let ret = device.feature(DMA_BUF_TPH | operation, 20, &mut [0xff; 12]);
+        let ret = device.feature(feature().number | operation, 20, &mut [0xff; 12]);
         assert_errno(ret, ENOTTY);
     }
     assert_errno(device.export(2, 0, 4096), ENOTTY);
 }
 
 fn main() -> ExitCode {
+    feature::find();
     let passed = tap::run(vec![(
         "case 32: every operation without dma-bufs: ENOTTY",
         Box::new(no_feature),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests of a kernel whose PCI core knows nothing of TPH (CONFIG_PCIE_TPH=n).
 
+use dma_buf_tph::feature::{self, feature};
 use dma_buf_tph::initiator::{self, Initiator};
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::tap::{self, assert_errno};
-use dma_buf_tph::vfio::{DMA_BUF_TPH, Device, PROBE, TPH_ST, Tph};
+use dma_buf_tph::vfio::{Device, PROBE, TPH_ST, Tph};
 use libc::EOPNOTSUPP;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ fn open() -> Device {
 fn nothing_is_published() {
     let device = open();
     let dmabuf = device.export(BAR, 0, PAGE).unwrap();
-    let probe = device.feature(DMA_BUF_TPH | PROBE, 8, &mut []);
+    let probe = device.feature(feature().number | PROBE, 8, &mut []);
     assert_errno(probe, EOPNOTSUPP);
     assert_errno(device.published(-1), EOPNOTSUPP);
     let publish = device.publish(Tph {
@@ -50,6 +51,7 @@ fn data_arrives() {
 }
 
 fn main() -> ExitCode {
+    feature::find();
     let passed = tap::run(vec![
         (
             "case 31: SET and PROBE without TPH: EOPNOTSUPP",

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs the tests of the uAPI on any kernel and says, case by case of the contract, what it does.
+
+use crate::check::report::Report;
+use crate::check::{Totals, guest};
+use crate::results::{Case, Event, Reader, Verdict};
+use crate::signals::Interrupt;
+use crate::style::{Style, relative};
+use crate::topology::{Devices, Topology};
+use crate::vm::{self, Accel, Kernel, Setup, Task, Vm, VmError};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// For a guest that hangs.
+const LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// What makes the guest's programs skip what the kernel lacks.
+const SETTING: &str = "export DMA_BUF_TPH_CONFORMANCE=1; ";
+
+/// The programs with the cases that user space can see.
+const PROGRAMS: [&str; 3] = ["guest-completers", "guest-dma-buf-tph", "guest-races"];
+
+/// The contract's cases (spec of the behaviour of DMA_BUF_TPH) are 1 to this.
+const CASES: u8 = 43;
+
+/// Options without which a kernel cannot be the guest's, or has nothing to test.
+const NEEDED: [&str; 8] = [
+    "SERIAL_8250_CONSOLE",
+    "VIRTIO_PCI",
+    "VIRTIO_CONSOLE",
+    "VIRTIO_FS",
+    "PCI_MMCONFIG",
+    "VFIO",
+    "VFIO_PCI",
+    "VFIO_NOIOMMU",
+];
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ConformanceError {
+    /// The kernel's configuration.
+    #[error("the kernel in {} lacks {}, which the guest needs; set them and build it again", .dir.display(), .options.join(", "))]
+    Config {
+        /// Its build directory.
+        dir: PathBuf,
+        /// The options, with their prefix.
+        options: Vec<String>,
+    },
+    /// The programs are not there.
+    #[error(
+        "there is no {0}: build the lab with `cargo build --workspace` (`make conformance` does)"
+    )]
+    NoProgram(String),
+    /// The guest could not be run.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The result cannot be written.
+    #[error("the result cannot be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Runs the tests on `kernel` and writes TAP, the table and the closing line to `to`.
+pub fn conformance(
+    setup: &Setup,
+    kernel: &Kernel,
+    accel: Accel,
+    out: &Path,
+    interrupt: &Interrupt,
+    to: &mut dyn Write,
+) -> Result<Totals, ConformanceError> {
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|option| !kernel.has(option) && !kernel.has_module(option))
+        .map(|option| format!("CONFIG_{option}"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(ConformanceError::Config {
+            dir: kernel.dir().into(),
+            options: missing,
+        });
+    }
+    let dir = setup.lab.parent().unwrap_or(Path::new("/"));
+    for program in PROGRAMS {
+        if !dir.join(program).is_file() {
+            return Err(ConformanceError::NoProgram(program.into()));
+        }
+    }
+
+    let mut report = Report::new(to, Style::of_stdout());
+    report.begin(&format!("conformance of {}", kernel.name()))?;
+    let mut reader = guest::Programs::new(PROGRAMS.map(Into::into).into());
+    let mut cases = Vec::new();
+    let mut take = |events: Vec<Event>, report: &mut Report<'_>| {
+        for event in events {
+            report.event(&event)?;
+            if let Event::Case(case) = event {
+                cases.push(case);
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    let mut written = Ok(());
+    let vm = Vm {
+        kernel,
+        accel,
+        cpus: 2,
+        devices: Some(Devices {
+            topology: Topology::T1Completers,
+            ..Devices::default()
+        }),
+        append: &["vfio.enable_unsafe_noiommu_mode=1"],
+        task: Task::Script(SETTING.to_owned() + &guest::script(dir, &PROGRAMS, None)),
+        limit: LIMIT,
+        out,
+    };
+    let run = vm::run(setup, &vm, interrupt, &mut |line| {
+        if written.is_ok() {
+            written = take(reader.line(line), &mut report);
+        }
+    });
+    written?;
+    take(reader.end(), &mut report)?;
+    match run {
+        Err(error @ VmError::Interrupted(_)) => return Err(error.into()),
+        Err(error) => {
+            let why = relative(&error.to_string());
+            report.case(&Case::fail("the guest ended well", why))?;
+        }
+        Ok(_) => {}
+    }
+    report.end()?;
+    report.text(&table(&cases))?;
+    Ok(report.close()?)
+}
+
+/// The numbers of the contract's cases in the name of a test, such as `case 2: ...` or
+/// `program: cases 20, 34: ...`.
+fn numbers(name: &str) -> Vec<u8> {
+    name.split(": ")
+        .find_map(|part| {
+            part.strip_prefix("cases ")
+                .or_else(|| part.strip_prefix("case "))
+        })
+        .map(|list| {
+            list.split(", ")
+                .filter_map(|number| number.parse().ok())
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+/// Why user space on this machine cannot see a case at all.
+fn elsewhere(case: u8) -> &'static str {
+    match case {
+        29 => "needs a test inside the kernel: KUnit suite rust_dma_buf, with lockdep",
+        31 | 32 => "needs a kernel of another configuration: make check FLAVOUR='notph norust'",
+        35..=42 => "needs mlx5",
+        _ => "no test",
+    }
+}
+
+/// What became of all tests of a case: a failure counts most, then a success.
+fn row<'a>(cases: impl Iterator<Item = &'a Case>) -> Option<(&'static str, String)> {
+    let (mut passed, mut skipped) = (false, None);
+    for case in cases {
+        match &case.verdict {
+            Verdict::Fail(why) => return Some(("FAIL", format!("{} {why}", case.name))),
+            Verdict::Pass => passed = true,
+            Verdict::Skip(reason) => skipped = Some(reason.clone()),
+        }
+    }
+    match (passed, skipped) {
+        (true, None) => Some(("pass", String::new())),
+        (true, Some(reason)) => Some(("pass", format!("in part; {reason}"))),
+        (false, Some(reason)) => Some(("skip", reason)),
+        (false, None) => None,
+    }
+}
+
+fn table(cases: &[Case]) -> String {
+    let mut text = String::from("case  result  reason\n");
+    for number in 1..=CASES {
+        let of_number = cases
+            .iter()
+            .filter(|case| numbers(&case.name).contains(&number));
+        let (result, reason) =
+            row(of_number).unwrap_or_else(|| ("skip", elsewhere(number).to_owned()));
+        let _ = writeln!(
+            text,
+            "{}",
+            format!("{number:>4}  {result:6}  {reason}").trim_end()
+        );
+    }
+    let get = cases.iter().filter(|case| case.name.contains("GET "));
+    let (result, reason) = row(get.filter(|case| numbers(&case.name).is_empty()))
+        .unwrap_or(("skip", "no test".into()));
+    let _ = writeln!(text, "{}", format!(" GET  {result:6}  {reason}").trim_end());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_says_of_which_cases_it_is() {
+        assert_eq!(numbers("guest-a: case 2: PROBE"), [2]);
+        assert_eq!(numbers("guest-a: cases 13, 14: ph, then the fd"), [13, 14]);
+        assert_eq!(numbers("case 4: PROBE of GET"), [4]);
+        assert!(numbers("guest-a: GET of -1 tells the namespaces").is_empty());
+        assert!(numbers("guest-a: in any case 3").is_empty());
+    }
+
+    #[test]
+    fn every_case_has_a_row() {
+        let cases = [
+            Case::pass("p: cases 1, 9: no completer"),
+            Case::pass("p: case 2: PROBE"),
+            Case::fail("p: cases 2, 3: PROBE", "it does not"),
+            Case::skip("p: case 20: tags", "this kernel lacks GET"),
+            Case::pass("p: cases 20, 34: tags"),
+            Case::skip("p: GET of -1", "this kernel lacks GET"),
+        ];
+        let table = table(&cases);
+        let rows: Vec<_> = table.lines().collect();
+        assert_eq!(rows.len(), 1 + 43 + 1);
+        assert_eq!(rows[1], "   1  pass");
+        assert!(
+            rows[2].starts_with("   2  FAIL    p: cases 2, 3"),
+            "{table}"
+        );
+        assert_eq!(rows[4], "   4  skip    no test");
+        assert_eq!(rows[20], "  20  pass    in part; this kernel lacks GET");
+        assert_eq!(rows[34], "  34  pass");
+        assert_eq!(rows[36], "  36  skip    needs mlx5");
+        assert_eq!(rows[44], " GET  skip    this kernel lacks GET");
+    }
+}
