@@ -19,7 +19,7 @@ foreign_ready() {
 # Only what a guest needs: virtme-ng writes into a build directory, and the user's is only read.
 copy_build() {
 	local file copy
-	for file in .config arch/x86/boot/bzImage modules.order; do
+	for file in .config System.map arch/x86/boot/bzImage modules.order; do
 		[[ -e $KBUILD/$file ]] ||
 			die "KBUILD=$(shown "$KBUILD") is not a built kernel, it has no $file; run there: make bzImage modules"
 	done
@@ -27,8 +27,8 @@ copy_build() {
 	mkdir -p "$copy"
 	lock 8 "$CACHE/kernel.lock" exclusive
 	long_work "copying $(shown "$KBUILD")" no_status "$CACHE/log/copy.log" 'run it again' \
-		rsync -a --delete --prune-empty-dirs --include='*/' --include=/.config --include=/arch/x86/boot/bzImage \
-		--include='/modules.*' --include=/include/config/kernel.release --include='*.ko' --exclude='*' "$KBUILD/" "$copy/"
+		rsync -a --delete --prune-empty-dirs --exclude=/.virtme_mods --include='*/' --include=/.config --include=/System.map \
+		--include=/arch/x86/boot/bzImage --include='/modules.*' --include=/include/config/kernel.release --include='*.ko' --exclude='*' "$KBUILD/" "$copy/"
 	lock 8 "$CACHE/kernel.lock" shared
 	KERNEL_BUILD=("$copy")
 }

@@ -6,7 +6,7 @@
 fake_build() {
 	mkdir -p mine/arch/x86/boot mine/drivers/vfio mine/kernel
 	echo CONFIG_VFIO=m >mine/.config
-	touch mine/arch/x86/boot/bzImage mine/modules.order mine/modules.builtin mine/drivers/vfio/vfio.ko
+	touch mine/System.map mine/arch/x86/boot/bzImage mine/modules.order mine/modules.builtin mine/drivers/vfio/vfio.ko
 	touch mine/drivers/vfio/vfio.o mine/kernel/fork.o
 }
 
@@ -17,7 +17,7 @@ test_a_build_of_the_users_own_is_copied_as_far_as_a_guest_needs_it() {
 	before=$(find mine | sort)
 	copy=$(lab KBUILD="$T/mine" conformance | sed 's/^conformance --kernel \([^ ]*\) .*/\1/')
 	same "$(cd "$copy" && find . -type f | sort | paste -sd' ')" \
-		'./.config ./arch/x86/boot/bzImage ./drivers/vfio/vfio.ko ./modules.builtin ./modules.order'
+		'./.config ./System.map ./arch/x86/boot/bzImage ./drivers/vfio/vfio.ko ./modules.builtin ./modules.order'
 	same "$(find mine | sort)" "$before"
 	rm mine/drivers/vfio/vfio.ko
 	lab KBUILD="$T/mine" conformance

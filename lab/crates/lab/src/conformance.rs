@@ -127,11 +127,13 @@ pub fn conformance(
         Err(error) => {
             let why = relative(&error.to_string());
             report.case(&Case::fail("the guest ended well", why))?;
+            report.end()?;
         }
-        Ok(_) => {}
+        Ok(_) => {
+            report.end()?;
+            report.text(&table(&cases))?;
+        }
     }
-    report.end()?;
-    report.text(&table(&cases))?;
     Ok(report.close()?)
 }
 

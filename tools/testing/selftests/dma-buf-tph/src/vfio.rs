@@ -20,6 +20,7 @@ const VFIO_SET_IOMMU: u64 = request(2);
 const VFIO_GROUP_SET_CONTAINER: u64 = request(4);
 const VFIO_GROUP_GET_DEVICE_FD: u64 = request(6);
 const VFIO_DEVICE_GET_REGION_INFO: u64 = request(8);
+const VFIO_DEVICE_RESET: u64 = request(11);
 const VFIO_DEVICE_FEATURE: u64 = request(17);
 const VFIO_DEVICE_BIND_IOMMUFD: u64 = request(18);
 const VFIO_DEVICE_ATTACH_IOMMUFD_PT: u64 = request(19);
@@ -233,6 +234,22 @@ impl Device {
         config.read(COMMAND, &mut bytes)?;
         let command = u16::from_le_bytes(bytes) & !MEMORY | if on { MEMORY } else { 0 };
         config.write(COMMAND, &command.to_le_bytes())
+    }
+
+    /// Resets the device.
+    pub fn reset(&self) -> io::Result<()> {
+        ioctl_val(self.file.as_fd(), VFIO_DEVICE_RESET, 0)?;
+        Ok(())
+    }
+
+    /// Closes the device while others may be using it: they find `/dev/null` in its place.
+    pub fn close(&self) -> io::Result<()> {
+        let null = File::open("/dev/null")?;
+        // SAFETY: The descriptor that is replaced stays ours and open.
+        if unsafe { libc::dup2(null.as_raw_fd(), self.file.as_raw_fd()) } < 0 {
+            return Err(Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// `VFIO_DEVICE_FEATURE` with the flags and `argsz` as they are given; `payload` follows the

@@ -7,7 +7,7 @@ use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::slab;
 use dma_buf_tph::tap::{self, assert_errno};
 use dma_buf_tph::vfio::{Device, TPH_ST, Tph};
-use libc::{EINTR, EINVAL, ENODEV};
+use libc::{EINTR, EINVAL, ENODEV, ENOTTY};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,6 +125,56 @@ fn memory_disabled_in_mid_transfer() {
         },
     );
     initiator.write(0, &[0; 4]).unwrap();
+}
+
+fn reset_in_mid_transfer() {
+    let device = open();
+    let dmabuf = device.export(BAR, 0, LONG as u64).unwrap();
+    device.publish(tuple(&dmabuf, 0xa1, 1)).unwrap();
+    let initiator = import(&dmabuf);
+
+    while_disturbed(
+        |_| {
+            device.reset().unwrap();
+            device.set_memory_enable(true).unwrap();
+        },
+        || {
+            let mut landed = 0;
+            for _ in 0..300 {
+                match initiator.write(0, &[0x5a; LONG]) {
+                    Ok(got) => {
+                        assert_eq!(got, hint(0xa1, 1));
+                        landed += 1;
+                    }
+                    Err(error) => assert_errno::<()>(Err(error), ENODEV),
+                }
+            }
+            assert!(landed > 0, "no transfer came through");
+        },
+    );
+    assert_eq!(initiator.write(0, &[0; 4]).unwrap(), hint(0xa1, 1));
+}
+
+fn set_while_the_device_is_closed() {
+    for _ in 0..20 {
+        let device = open();
+        let dmabuf = device.export(BAR, 0, PAGE).unwrap();
+        let last = thread::scope(|scope| {
+            let publisher = scope.spawn(|| {
+                (0..=u8::MAX)
+                    .cycle()
+                    .find_map(|tag| device.publish(tuple(&dmabuf, tag, 1)).err())
+                    .unwrap()
+            });
+            thread::sleep(Duration::from_millis(5));
+            device.close().unwrap();
+            publisher.join().unwrap()
+        });
+        // What is there now knows nothing of the feature.
+        assert_errno::<()>(Err(last), ENOTTY);
+        drop(device);
+        assert_errno(open().publish(tuple(&dmabuf, 1, 1)), EINVAL);
+    }
 }
 
 fn set_while_memory_is_disabled() {
@@ -381,6 +431,11 @@ fn main() -> ExitCode {
         (
             "memory disabled in mid-transfer",
             Box::new(memory_disabled_in_mid_transfer),
+        ),
+        ("reset in mid-transfer", Box::new(reset_in_mid_transfer)),
+        (
+            "SET while the device is closed",
+            Box::new(set_while_the_device_is_closed),
         ),
         (
             "SET while memory is disabled and enabled",
