@@ -15,6 +15,7 @@
 //! let running = devices::serve(&Topology {
 //!     mode: Mode::Flit,
 //!     iommu: None,
+//!     dying: Default::default(),
 //!     trace_dir: Some("out/demo".into()), // must exist; gets trace.txt and trace.pcapng
 //!     endpoints: vec![
 //!         Endpoint {

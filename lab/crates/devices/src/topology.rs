@@ -13,7 +13,7 @@ use std::{
     io,
     os::unix::net::UnixStream,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
 };
 use thiserror::Error;
@@ -28,6 +28,11 @@ pub struct Topology {
     /// Socket of the monitor (QMP) of a QEMU with an `intel-iommu`, whose translations then apply to
     /// all requests; it need not listen before the first DMA. Without one there is no IOMMU.
     pub iommu: Option<PathBuf>,
+    /// Once true, the process dies (SIGKILL) as soon as a driver looks at a copy that is on its way.
+    ///
+    /// QEMU then waits for the answer to that access, so there is no other one under way: QEMU 11.1
+    /// aborts if a server leaves a request unread.
+    pub dying: Arc<AtomicBool>,
     /// Existing directory for the traces; without one nothing is recorded.
     pub trace_dir: Option<PathBuf>,
     /// The endpoints.
@@ -142,7 +147,7 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
         .endpoints
         .iter()
         .map(|endpoint| {
-            let function = make(endpoint, topology.mode, &fabric)?;
+            let function = make(endpoint, topology, &fabric)?;
             let server = listen(endpoint, &function)?;
             Ok((endpoint, function, server))
         })
@@ -225,7 +230,8 @@ impl Drop for OnDrop {
     }
 }
 
-fn make(endpoint: &Endpoint, mode: Mode, fabric: &Fabric) -> Result<Function, Error> {
+fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Function, Error> {
+    let mode = topology.mode;
     let name = &endpoint.name;
     let resources = |source| Error::Resources {
         name: name.clone(),
@@ -244,7 +250,8 @@ fn make(endpoint: &Endpoint, mode: Mode, fabric: &Fabric) -> Result<Function, Er
     Ok(match endpoint.kind {
         Kind::Initiator(config) => {
             let port = attach(None)?;
-            let model = Initiator::new(name, interrupt.clone()).map_err(resources)?;
+            let model = Initiator::new(name, interrupt.clone(), topology.dying.clone())
+                .map_err(resources)?;
             let space = config.config_space(mode, serial);
             Function::new(name, space, port, interrupt, Box::new(model))
         }

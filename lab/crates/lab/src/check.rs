@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs every test, part by part, and prints one total.
 
+mod arrivals;
 mod boots;
 mod checkers;
 mod child;
-pub mod guest;
-pub mod report;
+pub(crate) mod guest;
+pub(crate) mod report;
 
 use crate::cli::{CheckArgs, Publish};
 use crate::demo;
@@ -254,6 +255,7 @@ impl Guest<'_> {
                 topology: boot.topology,
                 ..Devices::default()
             }),
+            devices_end: boot.devices_end,
             append: &parameters,
             task: Task::Script(guest::script(dir, boot.programs, last)),
             limit: GUEST_LIMIT,
@@ -276,6 +278,9 @@ impl Guest<'_> {
             Err(VmError::Interrupted(signal)) => return Err(CheckError::Interrupted(signal)),
             Err(error) => report.case(&Case::fail(clean, relative(&error.to_string())))?,
         }
+        if let Some(case) = boot.arrivals.case(&out) {
+            report.case(&case)?;
+        }
         Ok(report.end()?)
     }
 
@@ -283,13 +288,14 @@ impl Guest<'_> {
     fn kunit(&self, boots: &[Boot], report: &mut Report<'_>) -> Result<(), CheckError> {
         let ran: Vec<_> = boots
             .iter()
-            .filter(|boot| self.kernel.has(boot.kunit.option))
+            .filter_map(|boot| boot.kunit.as_ref().map(|kunit| (boot.dir, kunit)))
+            .filter(|(_, kunit)| self.kernel.has(kunit.option))
             .collect();
         if ran.is_empty() {
             return Ok(());
         }
         self.begin("KUnit", report)?;
-        for Boot { dir, kunit, .. } in ran {
+        for (dir, kunit) in ran {
             let log = fs::read(self.out.join(dir).join("serial.log")).unwrap_or_default();
             let mut reader = Ktap::new(kunit.names);
             for line in String::from_utf8_lossy(&log).lines() {

@@ -216,7 +216,12 @@ mod tests {
 
     #[test]
     fn topologies_have_names() {
-        for (name, topology) in [("t2", Topology::T2), ("t3", Topology::T3)] {
+        for (name, topology) in [
+            ("t1-untrusted", Topology::T1Untrusted),
+            ("t2", Topology::T2),
+            ("t3", Topology::T3),
+            ("t4", Topology::T4),
+        ] {
             assert_eq!(demo(&["--topology", name]).unwrap().topology, topology);
             assert_eq!(topology.name(), name);
         }
@@ -234,7 +239,7 @@ mod tests {
     #[test]
     fn the_devices_of_a_run_survive_the_command_line() {
         let modes = [LinkMode::Flit, LinkMode::Nonflit];
-        for (&topology, mode) in Topology::value_variants().iter().zip(modes.repeat(2)) {
+        for (&topology, mode) in Topology::value_variants().iter().zip(modes.repeat(3)) {
             for &completer in Completer::value_variants() {
                 let devices = Devices {
                     topology,

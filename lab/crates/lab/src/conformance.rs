@@ -7,7 +7,7 @@ use crate::results::{Case, Event, Reader, Verdict};
 use crate::signals::Interrupt;
 use crate::style::{Style, relative};
 use crate::topology::{Devices, Topology};
-use crate::vm::{self, Accel, Kernel, Setup, Task, Vm, VmError};
+use crate::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm, VmError};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -110,6 +110,7 @@ pub fn conformance(
             topology: Topology::T1Completers,
             ..Devices::default()
         }),
+        devices_end: DevicesEnd::WithQemu,
         append: &["vfio.enable_unsafe_noiommu_mode=1"],
         task: Task::Script(SETTING.to_owned() + &guest::script(dir, &PROGRAMS, None)),
         limit: LIMIT,

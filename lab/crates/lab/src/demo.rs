@@ -12,7 +12,9 @@ use crate::results::{Case, Verdict};
 use crate::signals::Interrupt;
 use crate::style::{self, Style};
 use crate::topology::{Completer, Devices, LinkMode, Topology};
-use crate::vm::{self, Accel, DEVICE_MEMORY_MAX, Kernel, Run, Setup, Task, Vm, VmError};
+use crate::vm::{
+    self, Accel, DEVICE_MEMORY_MAX, DevicesEnd, Kernel, Run, Setup, Task, Vm, VmError,
+};
 use fabric::trace::{BINARY_FILE, Reader, Record};
 use std::fs;
 use std::io::{self, Write};
@@ -109,6 +111,7 @@ pub fn record(
         // A second one costs more than it helps: little of a boot runs in parallel.
         cpus: 1,
         devices: Some(plan.devices()),
+        devices_end: DevicesEnd::default(),
         append: &[],
         task: Task::Script(command(&program, plan.publish)),
         limit: LIMIT,

@@ -6,7 +6,7 @@ use lab::check::Target;
 use lab::cli::{Cli, Command, KernelArgs};
 use lab::signals::Interrupt;
 use lab::style::relative;
-use lab::vm::{self, Accel, Kernel, Setup, Task, Vm};
+use lab::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm};
 use lab::{check, conformance, demo, serve, trace};
 use std::error::Error;
 use std::io::{IsTerminal, stdin, stdout};
@@ -103,6 +103,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 accel: lab.accel,
                 cpus: 2,
                 devices: Some(args.devices),
+                devices_end: DevicesEnd::default(),
                 append: &[],
                 task: Task::Shell,
                 limit: SHELL_LIMIT,

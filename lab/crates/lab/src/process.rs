@@ -123,7 +123,8 @@ impl Group {
         Ok(())
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    /// Sends `signal` to every member.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
         let send = |result: Result<(), Errno>| match result {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),

@@ -9,10 +9,14 @@ use devices::{
 };
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 /// Size of the accelerator's memory BAR in bytes: more than the guest's firmware finds room for
 /// below 4 GiB, so that writes into it have 64-bit addresses. Only what is touched takes memory.
 const ACCELERATOR_MEMORY: u64 = 4 << 30;
+
+/// Upon this signal the process dies, as by SIGKILL, when the next transfer is on its way.
+pub const DIE: Signal = Signal::USR1;
 
 /// Why the devices are not served, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +66,13 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
             return Ok(());
         }
     }
+    let dying = Arc::default();
+    signal_hook::flag::register(DIE.as_raw(), Arc::clone(&dying))
+        .map_err(io("wait for the signal to die"))?;
     let running = devices::serve(&Served {
         mode: args.devices.mode.into(),
         iommu: args.devices.topology.monitor(&args.dir),
+        dying,
         trace_dir: Some(args.trace.clone()),
         endpoints: args
             .devices

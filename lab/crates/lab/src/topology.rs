@@ -14,10 +14,14 @@ pub enum Topology {
     T1,
     /// T1 and, from 00:13.0 on, an accelerator of each completer type that T1's has not.
     T1Completers,
+    /// T1 with a processor that the kernel does not trust with peer-to-peer DMA.
+    T1Untrusted,
     /// T1 behind an IOMMU.
     T2,
     /// The devices of T1 at 03:00.0, 04:00.0 and 05:00.0, below a switch at a root port.
     T3,
+    /// The devices of T1 as the functions 01:00.0, 01:00.1 and 01:00.2, below a root port.
+    T4,
 }
 
 /// Which address a peer-to-peer write has when it leaves the initiator.
@@ -27,7 +31,7 @@ pub enum AddressKind {
     Physical,
     /// One that the IOMMU translates to that of the BAR.
     Iova,
-    /// The bus address of the BAR: the switch routes the write, and the host bridge does not see it.
+    /// The bus address of the BAR: what routes the write is below the host bridge.
     Bus,
 }
 
@@ -59,6 +63,13 @@ pub struct Device {
     pub bdf: Bdf,
     /// The socket on which it is served.
     pub socket: PathBuf,
+}
+
+impl Device {
+    /// Its slot and function on its bus, in QEMU's words.
+    pub fn addr(&self) -> String {
+        format!("{:#x}.{:#x}", self.slot, self.bdf.function())
+    }
 }
 
 /// Root port, switch, and below it three buses; in QEMU's words, in the order of creation.
@@ -129,6 +140,7 @@ impl Topology {
     fn place(self, number: u8) -> (&'static str, u8, Bdf) {
         match (self, ARMS.get(usize::from(number))) {
             (Self::T3, Some(arm)) => (arm, 0, Bdf::new(FIRST_ARM + number, 0, 0)),
+            (Self::T4, _) => ("root-port", 0, Bdf::new(1, 0, number)),
             _ => ("pcie.0", 0x10 + number, Bdf::new(0, 0x10 + number, 0)),
         }
     }
@@ -136,9 +148,10 @@ impl Topology {
     /// What else QEMU must have, as values of its option `-device`, before the devices.
     pub fn fabric(self) -> &'static [&'static str] {
         match self {
-            Self::T1 | Self::T1Completers => &[],
+            Self::T1 | Self::T1Completers | Self::T1Untrusted => &[],
             Self::T2 => &IOMMU,
             Self::T3 => &SWITCH,
+            Self::T4 => &SWITCH[..1],
         }
     }
 
@@ -149,7 +162,12 @@ impl Topology {
 
     /// Whether its devices are behind a root port, for which the firmware knows tags of CPU memory.
     pub fn has_root_port(self) -> bool {
-        self == Self::T3
+        matches!(self, Self::T3 | Self::T4)
+    }
+
+    /// Whether its devices are functions of one slot.
+    pub fn is_multifunction(self) -> bool {
+        self == Self::T4
     }
 
     /// The processor, in QEMU's words.
@@ -157,18 +175,18 @@ impl Topology {
         match self {
             // Peer-to-peer DMA through the host bridge needs one that the kernel trusts with it.
             Self::T1 | Self::T1Completers | Self::T2 => "EPYC",
-            // One that it does not trust: what arrives went through the switch.
-            Self::T3 => "qemu64",
+            // One that it does not trust: what arrives went another way.
+            Self::T1Untrusted | Self::T3 | Self::T4 => "qemu64",
         }
     }
 
     /// The kernel parameters that it needs.
     pub fn kernel_parameters(self) -> &'static [&'static str] {
         match self {
-            Self::T1 | Self::T1Completers => &[],
+            Self::T1 | Self::T1Completers | Self::T1Untrusted => &[],
             Self::T2 => &["intel_iommu=on"],
             // Its hints depend on `tph_root_port`, so nobody may load it before that.
-            Self::T3 => &["modprobe.blacklist=rust_tph_initiator"],
+            Self::T3 | Self::T4 => &["modprobe.blacklist=rust_tph_initiator"],
         }
     }
 
@@ -181,9 +199,9 @@ impl Topology {
     /// The address of a peer-to-peer write.
     pub fn address_kind(self) -> AddressKind {
         match self {
-            Self::T1 | Self::T1Completers => AddressKind::Physical,
+            Self::T1 | Self::T1Completers | Self::T1Untrusted => AddressKind::Physical,
             Self::T2 => AddressKind::Iova,
-            Self::T3 => AddressKind::Bus,
+            Self::T3 | Self::T4 => AddressKind::Bus,
         }
     }
 
@@ -254,22 +272,15 @@ impl Devices {
 mod tests {
     use super::*;
 
-    const ALL: [Topology; 4] = [
-        Topology::T1,
-        Topology::T1Completers,
-        Topology::T2,
-        Topology::T3,
-    ];
-
     #[test]
     fn no_two_devices_share_a_place() {
-        for topology in ALL {
+        for topology in Topology::value_variants().iter().copied() {
             let devices = topology.devices(Path::new("/r"));
             let first = devices.iter().map(|device| device.role).take(3);
             assert!(first.eq([Role::Initiator, Role::Accelerator, Role::ExtendedInitiator]));
             for (at, one) in devices.iter().enumerate() {
                 for other in &devices[at + 1..] {
-                    assert_ne!((one.bus, one.slot), (other.bus, other.slot));
+                    assert_ne!((one.bus, one.addr()), (other.bus, other.addr()));
                     assert_ne!(one.bdf, other.bdf);
                     assert_ne!(one.socket, other.socket);
                 }
@@ -279,7 +290,7 @@ mod tests {
 
     #[test]
     fn every_bus_is_there() {
-        for topology in ALL {
+        for topology in Topology::value_variants().iter().copied() {
             for device in topology.devices(Path::new("/r")) {
                 let id = format!("id={},", device.bus);
                 let made = topology.fabric().iter().any(|part| part.contains(&id));
@@ -290,7 +301,7 @@ mod tests {
 
     #[test]
     fn only_an_iommu_needs_the_monitor() {
-        for topology in ALL {
+        for topology in Topology::value_variants().iter().copied() {
             let monitor = topology.monitor(Path::new("/r"));
             assert_eq!(monitor.is_some(), topology.has_iommu());
             assert_eq!(

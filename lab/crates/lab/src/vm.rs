@@ -16,7 +16,7 @@ mod memory;
 mod tests;
 
 pub use command::{Accel, Task};
-pub use device_process::READY_LINE;
+pub use device_process::{DevicesEnd, READY_LINE};
 pub use error::VmError;
 pub use kernel::{Kernel, KernelError};
 
@@ -80,6 +80,8 @@ pub struct Vm<'a> {
     pub cpus: u8,
     /// Its devices; none for a guest that only has to boot.
     pub devices: Option<Devices>,
+    /// How the process that serves them is to end.
+    pub devices_end: DevicesEnd,
     /// More kernel parameters.
     pub append: &'a [&'a str],
     /// What it runs.
@@ -135,7 +137,13 @@ pub fn run(
         _ => None,
     };
     let mut devices = match vm.devices {
-        Some(devices) => Some(DeviceProcess::start(setup, devices, &out, interrupt)?),
+        Some(devices) => Some(DeviceProcess::start(
+            setup,
+            devices,
+            vm.devices_end,
+            &out,
+            interrupt,
+        )?),
         None => None,
     };
     let guest = Guest {
@@ -294,7 +302,16 @@ impl Machine {
     ) -> Result<Option<ExitStatus>, VmError> {
         let deadline = Instant::now() + limit;
         loop {
-            self.pass_lines(line);
+            let mut heard = Ok(());
+            self.pass_lines(&mut |text| {
+                if let Some(devices) = devices.as_deref_mut()
+                    && heard.is_ok()
+                {
+                    heard = devices.hear(text);
+                }
+                line(text);
+            });
+            heard?;
             if let Some(signal) = interrupt.signal() {
                 return Err(VmError::Interrupted(signal));
             }
@@ -302,7 +319,7 @@ impl Machine {
                 devices.sample_memory();
                 match devices.ended()? {
                     // They end well when QEMU has left them; the guest may then still be ending.
-                    Some(status) if !status.success() => {
+                    Some(status) if !devices.as_expected(status) => {
                         return Err(devices.died("while the guest ran", status));
                     }
                     _ => {}

@@ -56,9 +56,13 @@ use crate::{
 use engine::{Engine, Job, Shared, lock};
 use hint::{Gated, Wanted, gate};
 use registers::{Action, Fault, Registers};
+use rustix::process::{Signal, getpid, kill_process};
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tlp::Mode;
 
@@ -126,11 +130,13 @@ pub struct Initiator {
     shared: Arc<Mutex<Shared>>,
     interrupt: Arc<Interrupt>,
     engine: Engine,
+    /// See [`crate::Topology::dying`].
+    dying: Arc<AtomicBool>,
 }
 
 impl Initiator {
     /// An initiator as after reset.
-    pub fn new(name: &str, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+    pub fn new(name: &str, interrupt: Arc<Interrupt>, dying: Arc<AtomicBool>) -> io::Result<Self> {
         let shared = Arc::new(Mutex::new(Shared {
             registers: Registers::default(),
             resets: 0,
@@ -140,6 +146,7 @@ impl Initiator {
             shared,
             interrupt,
             engine,
+            dying,
         })
     }
 
@@ -176,9 +183,20 @@ impl Initiator {
     }
 }
 
+/// Ends the process as nobody can foresee it: no answer is sent, nothing is flushed.
+fn die() -> ! {
+    if let Err(error) = kill_process(getpid(), Signal::KILL) {
+        log::error!("the process cannot kill itself: {error}");
+    }
+    std::process::abort()
+}
+
 impl Model for Initiator {
     fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
         let shared = lock(&self.shared);
+        if shared.registers.is_busy() && self.dying.load(Ordering::Relaxed) {
+            die();
+        }
         words::read(offset, data, |at| shared.registers.read(at));
     }
 

@@ -123,7 +123,7 @@ impl Registers {
             0x20 => self.len = value,
             0x24 => self.hint = value & HINT_MASK,
             0x28 if value == 1 => {
-                if self.progress != Progress::Busy {
+                if !self.is_busy() {
                     return Action::Copy;
                 }
                 self.fault = Fault::DoorbellWhileBusy;
@@ -177,6 +177,11 @@ impl Registers {
         }
         self.irq_pending = true;
         self.irq_enable
+    }
+
+    /// Whether a copy is on its way.
+    pub fn is_busy(&self) -> bool {
+        self.progress == Progress::Busy
     }
 
     fn status(&self) -> u32 {

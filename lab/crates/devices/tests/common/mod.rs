@@ -63,6 +63,7 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
     Topology {
         mode,
         iommu: None,
+        dying: std::sync::Arc::default(),
         trace_dir: Some(dir.to_owned()),
         endpoints: vec![
             endpoint(

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which guests are booted to test a kernel, and what runs in each.
 
+use super::arrivals::Arrivals;
 use super::guest;
 use crate::topology::Topology;
-use crate::vm::Kernel;
+use crate::vm::{DevicesEnd, Kernel};
 
 /// A boot of the guest, and the test programs that run in it.
 pub struct Boot {
@@ -16,7 +17,11 @@ pub struct Boot {
     /// How their names begin.
     pub programs: &'static [&'static str],
     /// The KUnit tests of its start.
-    pub kunit: Kunit,
+    pub kunit: Option<Kunit>,
+    /// What its trace must show.
+    pub arrivals: Arrivals,
+    /// How the device process ends.
+    pub devices_end: DevicesEnd,
     /// More kernel parameters.
     append: &'static [&'static str],
 }
@@ -32,13 +37,28 @@ pub struct Kunit {
 }
 
 impl Boot {
+    /// What most have in common.
+    const PLAIN: Self = Self {
+        part: "",
+        dir: "",
+        topology: Topology::T1,
+        programs: &[],
+        kunit: None,
+        arrivals: Arrivals::Any,
+        devices_end: DevicesEnd::WithQemu,
+        append: &[],
+    };
+
     /// The kernel parameters that run its KUnit tests and no others, and what else it needs.
     pub fn parameters(&self) -> Vec<String> {
-        let mut parameters = vec![
-            "kunit.enable=1".to_owned(),
-            "kunit.autorun=1".to_owned(),
-            format!("kunit.filter_glob={}", self.kunit.glob),
-        ];
+        let mut parameters = Vec::new();
+        if let Some(kunit) = &self.kunit {
+            parameters.extend([
+                "kunit.enable=1".to_owned(),
+                "kunit.autorun=1".to_owned(),
+                format!("kunit.filter_glob={}", kunit.glob),
+            ]);
+        }
         parameters.extend(self.append.iter().map(|&parameter| parameter.to_owned()));
         parameters
     }
@@ -71,56 +91,104 @@ const TESTS: Kunit = Kunit {
     option: "RUST_DMA_BUF_KUNIT_TEST",
 };
 
-static FULL: [Boot; 3] = [
+/// The kernel crate's examples for these files.
+const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
+    Kunit {
+        glob,
+        names,
+        option: "RUST_KERNEL_DOCTESTS",
+    }
+}
+
+/// Peer-to-peer requests that reach the root port are redirected to the host bridge.
+const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
+
+static FULL: [Boot; 7] = [
     Boot {
         part: "guest tests",
         dir: "guest",
         topology: Topology::T1Completers,
         programs: &[guest::ALL],
-        kunit: TESTS,
-        append: &[],
+        kunit: Some(TESTS),
+        ..Boot::PLAIN
     },
     Boot {
         part: "guest tests in topology T2",
         dir: "guest-t2",
         topology: Topology::T2,
         programs: &guest::EVERYWHERE,
-        kunit: Kunit {
-            glob: "rust_doctests_kernel.rust_doctest_kernel_dma_buf_*",
-            names: &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
-            option: "RUST_KERNEL_DOCTESTS",
-        },
-        append: &[],
+        kunit: Some(doctests(
+            "rust_doctests_kernel.rust_doctest_kernel_dma_buf_*",
+            &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
+        )),
+        ..Boot::PLAIN
     },
     Boot {
         part: "guest tests in topology T3",
         dir: "guest-t3",
         topology: Topology::T3,
-        programs: &[guest::EVERYWHERE[0], guest::EVERYWHERE[1], guest::ROOT_PORT],
-        kunit: Kunit {
-            glob: "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
-            names: &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
-            option: "RUST_KERNEL_DOCTESTS",
-        },
-        append: &[],
+        programs: &[
+            guest::EVERYWHERE[0],
+            guest::EVERYWHERE[1],
+            guest::ROOT_PORT,
+            guest::REDIRECT_OFF_PATH,
+        ],
+        kunit: Some(doctests(
+            "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
+            &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
+        )),
+        arrivals: Arrivals::InMemoryForEachCpu,
+        append: &REDIRECT,
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "guest tests with a processor that is not trusted",
+        dir: "guest-untrusted",
+        topology: Topology::T1Untrusted,
+        programs: &[guest::UNTRUSTED_CPU],
+        arrivals: Arrivals::None,
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "guest tests with pci=notph",
+        dir: "guest-notph",
+        programs: &[guest::NO_TPH],
+        arrivals: Arrivals::WithoutHint,
+        append: &["pci=notph"],
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "guest tests in topology T4 with ACS redirect",
+        dir: "guest-t4-redirect",
+        topology: Topology::T4,
+        programs: &[guest::REDIRECT_ON_PATH],
+        append: &REDIRECT,
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "guest tests with a device process that is killed",
+        dir: "guest-killed",
+        programs: &[guest::DEVICES_KILLED],
+        devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
+        ..Boot::PLAIN
     },
 ];
 
 static WITHOUT_TPH: [Boot; 1] = [Boot {
     part: "guest tests without TPH",
     dir: "guest",
-    topology: Topology::T1,
     programs: &["without-tph"],
-    kunit: TESTS,
+    kunit: Some(TESTS),
+    arrivals: Arrivals::WithoutHint,
     // vfio is built in.
     append: &["vfio.enable_unsafe_noiommu_mode=1"],
+    ..Boot::PLAIN
 }];
 
 static WITHOUT_DMABUF: [Boot; 1] = [Boot {
     part: "guest tests without dma-bufs of vfio",
     dir: "guest",
-    topology: Topology::T1,
     programs: &["without-dmabuf"],
-    kunit: TESTS,
-    append: &[],
+    arrivals: Arrivals::None,
+    ..Boot::PLAIN
 }];

@@ -15,6 +15,17 @@ pub const EVERYWHERE: [&str; 2] = ["guest-dma-buf-tph", "guest-whole-path"];
 /// What needs a root port.
 pub const ROOT_PORT: &str = "root-port-";
 
+// What needs a guest of its own: a processor, kernel parameters or an end of the devices that the
+// others cannot do with.
+pub const UNTRUSTED_CPU: &str = "untrusted-cpu";
+pub const NO_TPH: &str = "notph";
+pub const REDIRECT_ON_PATH: &str = "acs-redirect-on-path";
+pub const REDIRECT_OFF_PATH: &str = "acs-redirect-off-path";
+pub const DEVICES_KILLED: &str = "devices-killed";
+
+/// A program prints this line to have the device process killed in mid-transfer.
+pub const KILL_DEVICES: &str = "# kill the device process";
+
 /// Stands before a line that is the script's and not a program's.
 const START: &str = "== start ";
 const END: &str = "== end ";

@@ -173,7 +173,8 @@ fn devices(placed: &Placed) -> Vec<String> {
             "driver": "vfio-user-pci",
             "socket": {"type": "unix", "path": device.socket},
             "bus": device.bus,
-            "addr": format!("{:#x}", device.slot),
+            "addr": device.addr(),
+            "multifunction": placed.topology.is_multifunction(),
             "rombar": 0,
         });
         options.extend(["-device".into(), shell_quote(&device.to_string())]);
@@ -276,11 +277,12 @@ mod tests {
             .collect();
         assert_eq!(devices.len(), 3);
         assert_eq!(devices[0]["driver"], "vfio-user-pci");
-        assert_eq!(devices[0]["addr"], "0x10");
+        assert_eq!(devices[0]["addr"], "0x10.0x0");
+        assert_eq!(devices[0]["multifunction"], false);
         assert_eq!(devices[0]["bus"], "pcie.0");
         assert_eq!(devices[0]["rombar"], 0);
         assert_eq!(devices[0]["socket"]["path"], "/run/l/initiator.sock");
-        assert_eq!(devices[1]["addr"], "0x11");
+        assert_eq!(devices[1]["addr"], "0x11.0x0");
     }
 
     fn values<'a>(words: &'a [String], option: &str) -> Vec<&'a str> {
@@ -319,7 +321,7 @@ mod tests {
         assert_eq!(kinds[2..5], ["xio3130-downstream"; 3]);
         let initiator: serde_json::Value = serde_json::from_str(devices[5]).unwrap();
         assert_eq!(initiator["bus"], "arm0");
-        assert_eq!(initiator["addr"], "0x0");
+        assert_eq!(initiator["addr"], "0x0.0x0");
         assert!(values(&words, "-qmp").is_empty());
         assert_ne!(value(&words, "-cpu"), "EPYC");
     }
@@ -328,6 +330,20 @@ mod tests {
     fn the_firmware_gets_its_table() {
         let words = qemu_words(&line(Accel::Tcg, &Task::Script("true".into())));
         assert_eq!(value(&words, "-acpitable"), "file=/out/a,,b/tags.aml");
+    }
+
+    #[test]
+    fn functions_of_one_slot_are_told_apart() {
+        let script = Task::Script("true".into());
+        let words = qemu_words(&line_of(Topology::T4, Accel::Tcg, &script));
+        let devices = values(&words, "-device");
+        assert!(devices[0].starts_with("pcie-root-port,"), "{devices:?}");
+        for (function, device) in devices[1..].iter().enumerate() {
+            let device: serde_json::Value = serde_json::from_str(device).unwrap();
+            assert_eq!(device["bus"], "root-port");
+            assert_eq!(device["addr"], format!("0x0.{function:#x}"));
+            assert_eq!(device["multifunction"], true);
+        }
     }
 
     #[test]

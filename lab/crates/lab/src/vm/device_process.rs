@@ -5,9 +5,12 @@ use super::log::tail;
 use super::memory::beyond_guest;
 use super::{Setup, VmError};
 use crate::process::{Group, TICK, lines};
+use crate::serve::DIE;
 use crate::signals::Interrupt;
 use crate::topology::{Devices, Placed};
+use rustix::process::Signal;
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
@@ -17,6 +20,16 @@ use std::time::{Duration, Instant};
 /// What the device process prints when QEMU may connect.
 pub const READY_LINE: &str = "ready";
 
+/// How the device process is to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DevicesEnd {
+    /// By itself, after QEMU has left it.
+    #[default]
+    WithQemu,
+    /// By SIGKILL in mid-transfer, after the guest's command printed this line.
+    KilledAfter(&'static str),
+}
+
 /// The running device process.
 #[derive(Debug)]
 pub struct DeviceProcess {
@@ -25,6 +38,8 @@ pub struct DeviceProcess {
     // Holds the sockets; removed when the process has ended.
     _run_dir: tempfile::TempDir,
     placed: Placed,
+    end: DevicesEnd,
+    dying: bool,
     peak: u64,
 }
 
@@ -33,6 +48,7 @@ impl DeviceProcess {
     pub fn start(
         setup: &Setup,
         devices: Devices,
+        end: DevicesEnd,
         out: &Path,
         interrupt: &Interrupt,
     ) -> Result<Self, VmError> {
@@ -67,6 +83,8 @@ impl DeviceProcess {
                 dir: run_dir.path().into(),
             },
             _run_dir: run_dir,
+            end,
+            dying: false,
             peak: 0,
         };
         this.wait_until_ready(setup.ready_limit, interrupt)?;
@@ -109,6 +127,28 @@ impl DeviceProcess {
             .map_err(|error| VmError::io("wait for the device process", error))
     }
 
+    /// Takes note of a line that the guest's command printed.
+    pub fn hear(&mut self, line: &str) -> Result<(), VmError> {
+        if let DevicesEnd::KilledAfter(cue) = self.end
+            && cue == line
+        {
+            self.dying = true;
+            self.group
+                .signal(DIE)
+                .map_err(|error| VmError::io("tell the device process to die", error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether this end is the expected one.
+    pub fn as_expected(&self, status: ExitStatus) -> bool {
+        if self.dying {
+            status.signal() == Some(Signal::KILL.as_raw())
+        } else {
+            status.success()
+        }
+    }
+
     /// Takes note of the memory that the process uses now, the guest's memory not counted.
     pub fn sample_memory(&mut self) {
         if let Some(bytes) = beyond_guest(self.group.id()) {
@@ -121,14 +161,20 @@ impl DeviceProcess {
         self.peak
     }
 
-    /// Waits for the process after QEMU has left it: it ends by itself, and well.
+    /// Waits for the process after QEMU has left it: it ends by itself, and well, if it was not to be
+    /// killed before.
     pub fn leave(&mut self, limit: Duration) -> Result<(), VmError> {
+        if let DevicesEnd::KilledAfter(line) = self.end
+            && !self.dying
+        {
+            return Err(VmError::DevicesNotKilled(line));
+        }
         let ended = self
             .group
             .wait(limit)
             .map_err(|error| VmError::io("wait for the device process", error))?;
         match ended {
-            Some(status) if status.success() => Ok(()),
+            Some(status) if self.as_expected(status) => Ok(()),
             Some(status) => Err(self.died("at the end", status)),
             None => Err(VmError::DevicesStay {
                 limit,

@@ -70,6 +70,11 @@ pub enum VmError {
         /// Its log.
         log: LogTail,
     },
+    /// The device process was to be killed, and was not.
+    #[error(
+        "the guest's command ended without the line '{0}', upon which the device process was to be killed"
+    )]
+    DevicesNotKilled(&'static str),
     /// The device process goes on without QEMU.
     #[error("the device process did not end within {} s after QEMU and was ended; {log}", .limit.as_secs())]
     DevicesStay {

@@ -3,7 +3,7 @@
 
 use super::command::{Accel, Task};
 use super::kernel::Kernel;
-use super::{Setup, VmError};
+use super::{DevicesEnd, Setup, VmError};
 use crate::signals::Interrupt;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -89,6 +89,7 @@ fn probe(
         accel: Accel::Kvm,
         cpus: 1,
         devices: None,
+        devices_end: DevicesEnd::default(),
         append: &[],
         task: Task::Script("true".into()),
         limit,

@@ -65,17 +65,28 @@ impl Bench {
         interrupt: &Interrupt,
         line: &mut dyn FnMut(&str),
     ) -> Result<Run, VmError> {
+        let out = self.dir.path().join("out");
         let vm = Vm {
+            devices,
+            limit,
+            ..self.vm(&out)
+        };
+        run(&self.setup, &vm, interrupt, line)
+    }
+
+    /// A guest without devices.
+    fn vm<'a>(&'a self, out: &'a Path) -> Vm<'a> {
+        Vm {
             kernel: &self.kernel,
             accel: Accel::Tcg,
             cpus: 1,
-            devices,
+            devices: None,
+            devices_end: DevicesEnd::default(),
             append: &[],
             task: Task::Script("true".into()),
-            limit,
-            out: &self.dir.path().join("out"),
-        };
-        run(&self.setup, &vm, interrupt, line)
+            limit: LONG,
+            out,
+        }
     }
 }
 
@@ -272,6 +283,16 @@ fn devices_that_die_stop_the_guest() {
 
 /// A run with a fake QEMU, which is there until lab can have seen it.
 fn with_qemu(backend: &str, devices: &str, leave_limit: Duration) -> (Bench, Result<Run, VmError>) {
+    with_qemu_until(DevicesEnd::WithQemu, backend, devices, leave_limit)
+}
+
+/// The same, with another end of the devices.
+fn with_qemu_until(
+    devices_end: DevicesEnd,
+    backend: &str,
+    devices: &str,
+    leave_limit: Duration,
+) -> (Bench, Result<Run, VmError>) {
     let mut bench = Bench::new("", devices);
     bench.setup.leave_limit = leave_limit;
     let dir = bench.dir.path();
@@ -291,14 +312,15 @@ fn with_qemu(backend: &str, devices: &str, leave_limit: Duration) -> (Bench, Res
     );
     fake::script(dir, "vng", &text);
     let seen = RefCell::new(dir.join("seen"));
-    let result = bench.run_with(
-        Some(Devices::default()),
-        LONG,
-        &Interrupt::default(),
-        &mut |_| {
-            File::create(&*seen.borrow()).unwrap();
-        },
-    );
+    let out = dir.join("out");
+    let vm = Vm {
+        devices: Some(Devices::default()),
+        devices_end,
+        ..bench.vm(&out)
+    };
+    let result = run(&bench.setup, &vm, &Interrupt::default(), &mut |_| {
+        File::create(&*seen.borrow()).unwrap();
+    });
     (bench, result)
 }
 
@@ -335,6 +357,34 @@ fn devices_that_fail_at_the_end_fail_the_run() {
 }
 
 #[test]
+fn devices_that_are_to_be_killed_are_killed() {
+    // What the fake QEMU's script prints when it has started.
+    let at = DevicesEnd::KilledAfter("up");
+    let devices = "trap 'kill -KILL $$' USR1; echo ready; while :; do sleep 0.1; done";
+    let (_bench, result) = with_qemu_until(at, SHARED, devices, LONG);
+    assert_eq!(result.unwrap().status, 0);
+}
+
+#[test]
+fn devices_that_are_to_be_killed_must_not_end_otherwise() {
+    let at = DevicesEnd::KilledAfter("never said");
+    let (_bench, result) = with_qemu_until(at, SHARED, &leaving("exit 0"), LONG);
+    let error = result.unwrap_err();
+    assert!(matches!(error, VmError::DevicesNotKilled(_)), "{error}");
+    assert!(error.to_string().contains("'never said'"), "{error}");
+
+    let bench = Bench::new("exec sleep 1000", "echo ready; exit 1");
+    let out = bench.dir.path().join("out");
+    let vm = Vm {
+        devices: Some(Devices::default()),
+        devices_end: at,
+        ..bench.vm(&out)
+    };
+    let error = run(&bench.setup, &vm, &Interrupt::default(), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, VmError::DevicesDied { .. }), "{error}");
+}
+
+#[test]
 fn devices_that_stay_behind_are_ended() {
     let devices = format!("echo $$ >$out/devices; {GOOD_DEVICES}");
     let (bench, result) = with_qemu(SHARED, &devices, Duration::from_millis(300));
@@ -354,15 +404,10 @@ fn a_success_without_a_visible_qemu_proves_nothing() {
 #[test]
 fn a_long_script_is_refused() {
     let bench = Bench::new("", "");
+    let out = bench.dir.path().join("out");
     let vm = Vm {
-        kernel: &bench.kernel,
-        accel: Accel::Tcg,
-        cpus: 1,
-        devices: None,
-        append: &[],
         task: Task::Script("x".repeat(SCRIPT_MAX + 1)),
-        limit: LONG,
-        out: &bench.dir.path().join("out"),
+        ..bench.vm(&out)
     };
     let error = run(&bench.setup, &vm, &Interrupt::default(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, VmError::ScriptTooLong(_)), "{error}");

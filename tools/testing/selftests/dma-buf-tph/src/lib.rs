@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the guest programs share: VFIO, the initiator's character device, sysfs, TAP.
+//! What the guest programs share: VFIO, the lab's devices, sysfs, the kernel log, TAP.
 //!
 //! All of it speaks to the kernel through the public uAPI, as a user-space driver would.
 
+pub mod accelerator;
 pub mod feature;
 pub mod initiator;
+pub mod kmsg;
 pub mod memory;
 pub mod pci;
 pub mod slab;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! PCI devices in sysfs, and the drivers they are bound to.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Error};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +18,9 @@ pub const INITIATOR_EXT: u16 = 0x10f1;
 pub const ACCELERATOR: u16 = 0x10f2;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
+
+/// P2P Request Redirect and P2P Completion Redirect of the ACS control register.
+const ACS_REDIRECT: u16 = 0x0c;
 
 /// A PCI function.
 pub struct Device {
@@ -75,7 +80,7 @@ impl Device {
         const EXPRESS: u8 = 0x10;
         const DEVCAP2: usize = 0x24;
 
-        let config = fs::read(self.sysfs.join("config"))?;
+        let config = self.config()?;
         let byte = |offset: usize| {
             config
                 .get(offset)
@@ -83,13 +88,91 @@ impl Device {
                 .ok_or_else(|| Error::other(format!("{}: short config space", self.address())))
         };
         let mut capability = usize::from(byte(CAPABILITIES)?);
-        while capability != 0 {
+        // A device that is gone reads as all ones.
+        while !matches!(capability, 0 | 0xff) {
             if byte(capability)? == EXPRESS {
                 return Ok(byte(capability + DEVCAP2 + 1)? >> 4 & 3);
             }
             capability = usize::from(byte(capability + 1)?);
         }
         Err(Error::other(format!("{}: no PCI Express", self.address())))
+    }
+
+    /// Its configuration space, as it can be read now.
+    pub fn config(&self) -> io::Result<Vec<u8>> {
+        fs::read(self.sysfs.join("config"))
+    }
+
+    fn write_config(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let config = OpenOptions::new()
+            .write(true)
+            .open(self.sysfs.join("config"))?;
+        config.write_all_at(bytes, offset)
+    }
+
+    /// Sets or clears Bus Master Enable in the command register.
+    pub fn set_bus_master(&self, on: bool) -> io::Result<()> {
+        const COMMAND: usize = 4;
+        const BUS_MASTER: u8 = 4;
+
+        let config = self.config()?;
+        let command = config[COMMAND] & !BUS_MASTER | if on { BUS_MASTER } else { 0 };
+        self.write_config(COMMAND as u64, &[command, config[COMMAND + 1]])
+    }
+
+    /// Where its ACS control register is, and what that holds.
+    fn acs_control(&self) -> io::Result<(usize, u16)> {
+        const ACS: u16 = 0x0d;
+        const CONTROL: usize = 6;
+
+        let config = self.config()?;
+        let word = |at: usize| u16::from_le_bytes([config[at], config[at + 1]]);
+        let mut capability = 0x100;
+        while capability != 0 {
+            if word(capability) == ACS {
+                return Ok((capability + CONTROL, word(capability + CONTROL)));
+            }
+            capability = usize::from(word(capability + 2) >> 4);
+        }
+        Err(Error::other(format!("{}: no ACS", self.address())))
+    }
+
+    /// Whether it redirects requests and completions between peers to the host bridge.
+    pub fn acs_redirects(&self) -> io::Result<bool> {
+        Ok(self.acs_control()?.1 & ACS_REDIRECT == ACS_REDIRECT)
+    }
+
+    /// Lets peers below it reach each other again.
+    pub fn clear_acs_redirect(&self) -> io::Result<()> {
+        let (offset, control) = self.acs_control()?;
+        self.write_config(offset as u64, &(control & !ACS_REDIRECT).to_le_bytes())
+    }
+
+    /// Reads a register of a BAR, whichever driver it is bound to.
+    pub fn register(&self, bar: usize, offset: usize) -> io::Result<u32> {
+        const PAGE: usize = 4096;
+
+        assert!(offset < PAGE && offset.is_multiple_of(4));
+        let file = File::open(self.sysfs.join(format!("resource{bar}")))?;
+        // SAFETY: A new shared mapping, to which nothing refers yet.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        // SAFETY: The register lies in the mapping, and any bit pattern is a number.
+        let value = unsafe { base.byte_add(offset).cast::<u32>().read_volatile() };
+        // SAFETY: Nothing refers to the mapping any more.
+        unsafe { libc::munmap(base, PAGE) };
+        Ok(value)
     }
 
     /// Its address, such as `0000:00:11.0`.

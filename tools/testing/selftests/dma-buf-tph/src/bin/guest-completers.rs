@@ -37,7 +37,9 @@ fn no_completer(completer: CompleterType) {
     let dmabuf = device.export(BAR, 0, PAGE).unwrap();
 
     assert_errno(probe(&device), EOPNOTSUPP);
-    assert_errno(device.published(-1), EOPNOTSUPP);
+    if feature().has_get {
+        assert_errno(device.published(-1), EOPNOTSUPP);
+    }
     assert_errno(device.publish(request(&dmabuf, TPH_ST)), EOPNOTSUPP);
     assert_errno(device.publish(request(&dmabuf, 0)), EOPNOTSUPP);
     let everything_wrong = Tph {
@@ -109,7 +111,9 @@ fn other_device() {
     let other = open(CompleterType::ExtTph);
 
     assert_errno(other.publish(request(&dmabuf, TPH_ST)), EINVAL);
-    assert_errno(other.published(dmabuf.as_raw_fd()), EINVAL);
+    if feature().has_get {
+        assert_errno(other.published(dmabuf.as_raw_fd()), EINVAL);
+    }
     owner.publish(request(&dmabuf, TPH_ST)).unwrap();
 }
 

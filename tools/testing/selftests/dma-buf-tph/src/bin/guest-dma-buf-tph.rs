@@ -259,7 +259,15 @@ impl Accelerator {
     }
 
     fn both_namespaces(&self) {
-        self.unchanged_by(|_| ());
+        let dmabuf = self.export();
+        self.publish(&dmabuf, PUBLISHED).unwrap();
+        assert_eq!(
+            self.published(&dmabuf),
+            [
+                hint(initiator::REQ_TPH, 0x12, 1),
+                hint(initiator::REQ_EXT, 0x34, 1)
+            ]
+        );
     }
 
     fn set_replaces_everything(&self) {

@@ -319,6 +319,8 @@ fn importer_unbound_in_mid_transfer() {
 }
 
 fn passed_to_another_process() {
+    // The other process needs it.
+    Initiator::open(initiator::STANDARD).unwrap();
     let device = open();
     let dmabuf = device.export(BAR, 0, PAGE).unwrap();
     device.publish(tuple(&dmabuf, 0xa1, 1)).unwrap();

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the trace of a boot must show of the writes that arrive.
+
+use crate::results::Case;
+use crate::style::relative;
+use fabric::trace::{BINARY_FILE, Destination, HOST, ReadError, Reader, Record};
+use std::path::Path;
+use tlp::{Ph, SteeringTag, Tlp};
+
+/// Which writes arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Those that the programs ask for and look at themselves.
+    Any,
+    /// None at an accelerator.
+    None,
+    /// Some at an accelerator, and none of them has a hint.
+    WithoutHint,
+    /// Some in memory, with the tags that the firmware (vm/cpu-tags.asl) has for the first two
+    /// processors, in both namespaces.
+    InMemoryForEachCpu,
+}
+
+const CPU_TAGS: [SteeringTag; 4] = [
+    SteeringTag::St(0xc0),
+    SteeringTag::St(0xc1),
+    SteeringTag::Ext(0xca00),
+    SteeringTag::Ext(0xca01),
+];
+
+impl Arrivals {
+    /// What the trace in `dir` says about it, if it is asked.
+    pub fn case(self, dir: &Path) -> Option<Case> {
+        let claim = match self {
+            Self::Any => return None,
+            Self::None => "the trace holds no write to an accelerator",
+            Self::WithoutHint => "the trace holds writes to an accelerator, none with a hint",
+            Self::InMemoryForEachCpu => {
+                "the trace holds writes to memory with the firmware's tag of each CPU"
+            }
+        };
+        Some(match self.look(dir) {
+            Ok(()) => Case::pass(claim),
+            Err(why) => Case::fail(claim, relative(&why)),
+        })
+    }
+
+    fn look(self, dir: &Path) -> Result<(), String> {
+        let fail = |error: ReadError| error.to_string();
+        let mut arrived = 0;
+        let mut missing = CPU_TAGS.to_vec();
+        for record in Reader::open(&dir.join(BINARY_FILE)).map_err(fail)? {
+            let record = record.map_err(fail)?;
+            let tlp = record.tlp().map_err(|error| error.to_string())?;
+            let Tlp::MemWrite(request, _) = tlp else {
+                continue;
+            };
+            if let Some(hint) = request.hint()
+                && is_in_memory(&record)
+                && hint.ph == Ph::Target
+            {
+                missing.retain(|&tag| tag != hint.tag);
+            }
+            if !is_at_accelerator(&record) || self == Self::InMemoryForEachCpu {
+                continue;
+            }
+            arrived += 1;
+            if self == Self::None || request.hint().is_some() {
+                return Err(record.to_string());
+            }
+        }
+        if self == Self::InMemoryForEachCpu && !missing.is_empty() {
+            return Err(format!("no write to memory has one of {missing:x?}"));
+        }
+        if self == Self::WithoutHint && arrived == 0 {
+            return Err("no write arrived".into());
+        }
+        Ok(())
+    }
+}
+
+fn is_at_accelerator(record: &Record) -> bool {
+    matches!(&record.to, Destination::To { name, bar: Some(_) } if name.starts_with("accelerator"))
+}
+
+fn is_in_memory(record: &Record) -> bool {
+    matches!(&record.to, Destination::To { name, bar: None } if name == HOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Verdict;
+    use fabric::trace::Tap;
+    use fabric::{Completer, Fabric};
+    use std::sync::Arc;
+    use tlp::{Bdf, Hint, MemRequest, Mode};
+
+    struct Memory;
+
+    impl Completer for Memory {
+        fn write(&self, _bar: usize, _offset: u64, _request: &MemRequest, _data: &[u8]) {}
+        fn read(&self, _bar: usize, _offset: u64, _request: &MemRequest, _data: &mut [u8]) {}
+    }
+
+    const AT_ACCELERATOR: u64 = 0x1000;
+    const IN_MEMORY: u64 = 0x4000;
+    const AT_NOBODY: u64 = 0x8000;
+    const HINT: Hint = Hint {
+        ph: Ph::Target,
+        tag: SteeringTag::St(1),
+    };
+
+    /// Whether the trace of these writes passes.
+    fn passes(expected: Arrivals, writes: &[(u64, Option<Hint>)]) -> Option<bool> {
+        let dir = tempfile::tempdir().unwrap();
+        let fabric = Fabric::new(Mode::Flit, Tap::create(dir.path()).unwrap());
+        let completer: Arc<dyn Completer> = Arc::new(Memory);
+        let accelerator = fabric
+            .attach("accelerator", Bdf::new(0, 0x11, 0), Some(completer))
+            .unwrap();
+        accelerator.set_command(false, true);
+        accelerator.set_bar(2, AT_ACCELERATOR, 0x1000);
+        let id = Bdf::new(0, 0x10, 0);
+        let initiator = fabric.attach("initiator", id, None).unwrap();
+        initiator.set_command(true, false);
+        let memory = tempfile::tempfile().unwrap();
+        memory.set_len(0x1000).unwrap();
+        initiator
+            .map_memory(IN_MEMORY, 0x1000, memory, 0, true)
+            .unwrap();
+        // What the accelerator is asked to send back is no write.
+        initiator
+            .requester(id)
+            .read(AT_ACCELERATOR, &mut [0; 8])
+            .unwrap();
+        for &(addr, hint) in writes {
+            initiator.requester(id).write(addr, &[0; 8], hint).unwrap();
+        }
+        let case = expected.case(dir.path())?;
+        Some(case.verdict == Verdict::Pass)
+    }
+
+    #[test]
+    fn nothing_arrives() {
+        assert_eq!(passes(Arrivals::None, &[]), Some(true));
+        let elsewhere = [(AT_NOBODY, None)];
+        assert_eq!(passes(Arrivals::None, &elsewhere), Some(true));
+        let arrives = [(AT_NOBODY, None), (AT_ACCELERATOR, None)];
+        assert_eq!(passes(Arrivals::None, &arrives), Some(false));
+    }
+
+    #[test]
+    fn what_arrives_has_no_hint() {
+        let plain = (AT_ACCELERATOR, None);
+        let hinted = (AT_ACCELERATOR, Some(HINT));
+        assert_eq!(passes(Arrivals::WithoutHint, &[plain]), Some(true));
+        assert_eq!(passes(Arrivals::WithoutHint, &[plain, hinted]), Some(false));
+        assert_eq!(passes(Arrivals::WithoutHint, &[]), Some(false));
+        assert_eq!(passes(Arrivals::Any, &[hinted]), None);
+    }
+
+    #[test]
+    fn every_cpu_has_its_tag_in_memory() {
+        let write = |addr, tag| {
+            let ph = Ph::Target;
+            (addr, Some(Hint { ph, tag }))
+        };
+        let all = CPU_TAGS.map(|tag| write(IN_MEMORY, tag));
+        assert_eq!(passes(Arrivals::InMemoryForEachCpu, &all), Some(true));
+        let elsewhere = CPU_TAGS.map(|tag| write(AT_ACCELERATOR, tag));
+        assert_eq!(
+            passes(Arrivals::InMemoryForEachCpu, &elsewhere),
+            Some(false)
+        );
+        for left_out in 0..all.len() {
+            let mut some = all.to_vec();
+            some.remove(left_out);
+            assert_eq!(passes(Arrivals::InMemoryForEachCpu, &some), Some(false));
+        }
+        let ph = Ph::Requester;
+        let other_ph = CPU_TAGS.map(|tag| (IN_MEMORY, Some(Hint { ph, tag })));
+        assert_eq!(passes(Arrivals::InMemoryForEachCpu, &other_ph), Some(false));
+    }
+
+    #[test]
+    fn without_a_trace_nothing_is_proved() {
+        let dir = tempfile::tempdir().unwrap();
+        let case = Arrivals::None.case(dir.path()).unwrap();
+        assert_ne!(case.verdict, Verdict::Pass);
+    }
+}
