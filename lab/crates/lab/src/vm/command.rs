@@ -47,9 +47,6 @@ pub struct Guest<'a> {
     pub serial: &'a Path,
 }
 
-/// Guest memory in MiB; a shared memfd, as virtme-ng makes it for virtiofs.
-pub const MEMORY_MIB: u32 = 1024;
-
 /// What the script of the guest leaves in the kernel log; its exit status follows.
 ///
 /// virtme-ng reports 255 for a guest that died as well as for a command that exits with 255, and its
@@ -91,7 +88,8 @@ pub fn arguments(guest: &Guest<'_>) -> Vec<OsString> {
     }
     for (option, value) in [
         ("--cpus", guest.cpus.to_string()),
-        ("--memory", format!("{MEMORY_MIB}M")),
+        // A shared memfd, as virtme-ng makes it for virtiofs.
+        ("--memory", format!("{}M", guest.kernel.memory_mib())),
         ("--name", "lab".into()),
         ("--user", "root".into()),
         ("--append", kernel_parameters(guest)),

@@ -101,6 +101,16 @@ impl Kernel {
         })
     }
 
+    /// Memory that a guest needs, in MiB: 1024, or 4096 for a kernel that shadows mapped BARs, of which
+    /// there are up to four with 4 GiB.
+    pub fn memory_mib(&self) -> u32 {
+        if self.has("KASAN_VMALLOC") {
+            4096
+        } else {
+            1024
+        }
+    }
+
     /// What a guest's time limit is multiplied by: 1, or 4 for a kernel that checks itself.
     pub fn patience(&self) -> u32 {
         if Self::SLOW.iter().any(|option| self.has(option)) {
@@ -161,6 +171,15 @@ mod tests {
         for option in Kernel::SLOW {
             assert_eq!(with(&format!("CONFIG_{option}=y\n")).patience(), 4);
         }
+    }
+
+    #[test]
+    fn a_kernel_that_shadows_its_mappings_is_given_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        build(dir.path());
+        assert_eq!(Kernel::at(dir.path()).unwrap().memory_mib(), 1024);
+        fs::write(dir.path().join(".config"), "CONFIG_KASAN_VMALLOC=y\n").unwrap();
+        assert_eq!(Kernel::at(dir.path()).unwrap().memory_mib(), 4096);
     }
 
     #[test]
