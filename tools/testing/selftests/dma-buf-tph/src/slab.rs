@@ -4,12 +4,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Error};
+use std::path::Path;
 
 /// The number of active objects of each cache, from `/proc/slabinfo`.
 pub fn objects() -> io::Result<BTreeMap<String, u64>> {
     let text = fs::read_to_string("/proc/slabinfo")?;
     // A line with the version, one with the names of the columns.
     text.lines().skip(2).map(cache).collect()
+}
+
+/// Lets go of what a cache has only kept back: KASAN delays what it frees.
+pub fn shrink(cache: &str) -> io::Result<()> {
+    fs::write(
+        Path::new("/sys/kernel/slab").join(cache).join("shrink"),
+        "1",
+    )
 }
 
 /// `NAME ACTIVE_OBJS NUM_OBJS ...`
