@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn no_two_devices_share_a_place() {
-        for topology in Topology::value_variants().iter().copied() {
+        for &topology in Topology::value_variants() {
             let devices = topology.devices(Path::new("/r"));
             let first = devices.iter().map(|device| device.role).take(3);
             assert!(first.eq([Role::Initiator, Role::Accelerator, Role::ExtendedInitiator]));
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn every_bus_is_there() {
-        for topology in Topology::value_variants().iter().copied() {
+        for &topology in Topology::value_variants() {
             for device in topology.devices(Path::new("/r")) {
                 let id = format!("id={},", device.bus);
                 let made = topology.fabric().iter().any(|part| part.contains(&id));
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn only_an_iommu_needs_the_monitor() {
-        for topology in Topology::value_variants().iter().copied() {
+        for &topology in Topology::value_variants() {
             let monitor = topology.monitor(Path::new("/r"));
             assert_eq!(monitor.is_some(), topology.has_iommu());
             assert_eq!(

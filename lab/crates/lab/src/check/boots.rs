@@ -20,7 +20,7 @@ pub struct Boot {
     pub kunit: Option<Kunit>,
     /// What its trace must show.
     pub arrivals: Arrivals,
-    /// How the device process ends.
+    /// How the process that serves its devices is to end.
     pub devices_end: DevicesEnd,
     /// More kernel parameters.
     append: &'static [&'static str],
@@ -100,7 +100,8 @@ const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
     }
 }
 
-/// Peer-to-peer requests that reach the root port are redirected to the host bridge.
+/// The root port sends what peers below it send each other (requests, completions) to the host bridge.
+/// That includes no peers below a switch, which the root port does not see.
 const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 
 static FULL: [Boot; 7] = [
