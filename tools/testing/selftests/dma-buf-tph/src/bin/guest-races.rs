@@ -140,7 +140,7 @@ fn reset_in_mid_transfer() {
         },
         || {
             let mut landed = 0;
-            for _ in 0..300 {
+            for _ in 0..60 {
                 match initiator.write(0, &[0x5a; LONG]) {
                     Ok(got) => {
                         assert_eq!(got, hint(0xa1, 1));
@@ -156,7 +156,7 @@ fn reset_in_mid_transfer() {
 }
 
 fn set_while_the_device_is_closed() {
-    for _ in 0..20 {
+    for _ in 0..5 {
         let device = open();
         let dmabuf = device.export(BAR, 0, PAGE).unwrap();
         let last = thread::scope(|scope| {
