@@ -190,6 +190,5 @@ static WITHOUT_DMABUF: [Boot; 1] = [Boot {
     part: "guest tests without dma-bufs of vfio",
     dir: "guest",
     programs: &["without-dmabuf"],
-    arrivals: Arrivals::None,
     ..Boot::PLAIN
 }];

@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
 
 /// Why a test is skipped; what a panic that skips it carries.
 struct Skip(String);
@@ -20,8 +21,8 @@ pub fn skip(reason: String) -> ! {
 /// One test: its name, and a function that panics if it fails.
 pub type Test<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
-/// Runs the tests in order and prints their results; returns whether all passed.
-pub fn run(tests: Vec<Test<'_>>) -> bool {
+/// Runs the tests in order and prints their results; returns what the program ends with.
+pub fn run(tests: Vec<Test<'_>>) -> ExitCode {
     println!("TAP version 13\n1..{}", tests.len());
 
     let mut failed = 0;
@@ -39,7 +40,11 @@ pub fn run(tests: Vec<Test<'_>>) -> bool {
         }
     }
 
-    failed == 0
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Asserts that `result` is the error `errno`.

@@ -2,7 +2,6 @@
 //! Test of an initiator whose Bus Master Enable was cleared behind its driver's back.
 
 use dma_buf_tph::accelerator::Accelerator;
-use dma_buf_tph::feature;
 use dma_buf_tph::initiator::{self, Initiator};
 use dma_buf_tph::kmsg::Log;
 use dma_buf_tph::pci;
@@ -37,8 +36,7 @@ fn bus_master_off(node: &str, id: u16) {
 }
 
 fn main() -> ExitCode {
-    feature::find();
-    let passed = tap::run(vec![
+    tap::run(vec![
         (
             "bus master off: EIO, and nothing is emitted",
             Box::new(|| bus_master_off(initiator::STANDARD, pci::INITIATOR)),
@@ -47,11 +45,5 @@ fn main() -> ExitCode {
             "the same for the Extended initiator",
             Box::new(|| bus_master_off(initiator::EXTENDED, pci::INITIATOR_EXT)),
         ),
-    ]);
-
-    if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ])
 }

@@ -113,7 +113,9 @@ impl Accelerator {
                     hint(initiator::REQ_EXT, 0x34, 1)
                 ]
             ),
-            None => println!("# the error was seen; nothing tells what is published then"),
+            None => feature::lacks(
+                "an importer for the lab's initiators, and GET: only the answer itself was seen",
+            ),
         }
     }
 
@@ -552,7 +554,7 @@ fn main() -> io::Result<ExitCode> {
         Box::new(move || test(accelerator.get_or_init(|| Accelerator::open().unwrap())))
     };
 
-    let passed = tap::run(vec![
+    Ok(tap::run(vec![
         ("unknown feature: ENOTTY", Box::new(unknown_feature)),
         (
             "case 26: a buffer of a closed device is dead",
@@ -668,11 +670,5 @@ fn main() -> io::Result<ExitCode> {
             "importer: unaligned write of many requests",
             on(Accelerator::write_spans_requests),
         ),
-    ]);
-
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    ]))
 }

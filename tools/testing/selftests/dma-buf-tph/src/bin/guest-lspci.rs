@@ -89,7 +89,7 @@ fn nothing_unknown() {
 }
 
 fn main() -> ExitCode {
-    let passed = tap::run(vec![
+    tap::run(vec![
         ("lspci: PCI Express capability v2", Box::new(express)),
         ("lspci: MSI-X", Box::new(msix)),
         (
@@ -98,11 +98,5 @@ fn main() -> ExitCode {
         ),
         ("lspci: BARs", Box::new(bars)),
         ("lspci: nothing unknown", Box::new(nothing_unknown)),
-    ]);
-
-    if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ])
 }

@@ -4,7 +4,6 @@
 //! The guest's devices are not below a root port here, so the firmware has no tag for them. Where they
 //! are, `root-port-memory` looks at the tags.
 
-use dma_buf_tph::feature;
 use dma_buf_tph::initiator::{self, Initiator};
 use dma_buf_tph::memory::Exporter;
 use dma_buf_tph::pci::{self, CompleterType};
@@ -157,8 +156,7 @@ fn buffer_outlives_everything_but_the_module() {
 }
 
 fn main() -> ExitCode {
-    feature::find();
-    let passed = tap::run(vec![
+    tap::run(vec![
         (
             "memory: written data arrives",
             Box::new(written_data_arrives),
@@ -180,11 +178,5 @@ fn main() -> ExitCode {
             "memory: a buffer outlives everything but the module",
             Box::new(buffer_outlives_everything_but_the_module),
         ),
-    ]);
-
-    if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ])
 }

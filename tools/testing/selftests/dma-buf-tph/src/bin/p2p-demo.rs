@@ -6,7 +6,6 @@
 //! which only the host can see.
 
 use clap::Parser;
-use dma_buf_tph::feature;
 use dma_buf_tph::initiator::{self, Initiator};
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::vfio::{self, Tph};
@@ -67,7 +66,6 @@ struct Step {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    feature::find();
     let pdev = pci::Device::accelerator(CompleterType::ExtTph)?;
     let vfio = vfio::Device::open(&pdev)?;
     vfio.set_memory_enable(true)?;

@@ -2,7 +2,7 @@
 //! Tests of a kernel whose vfio exports no dma-bufs (CONFIG_VFIO_PCI_DMABUF=n), for example one
 //! without Rust.
 
-use dma_buf_tph::feature::{self, feature};
+use dma_buf_tph::feature::feature;
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::tap::{self, assert_errno};
 use dma_buf_tph::vfio::{Device, GET, PROBE, SET};
@@ -20,15 +20,8 @@ fn no_feature() {
 }
 
 fn main() -> ExitCode {
-    feature::find();
-    let passed = tap::run(vec![(
+    tap::run(vec![(
         "case 32: every operation without dma-bufs: ENOTTY",
         Box::new(no_feature),
-    )]);
-
-    if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    )])
 }
