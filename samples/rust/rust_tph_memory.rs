@@ -78,10 +78,7 @@ use kernel::{
         SGTable, //
     },
     sizes::SZ_1M,
-    sync::{
-        Arc,
-        Mutex, //
-    },
+    sync::Arc,
     transmute::FromBytes,
     uaccess::{
         UserPtr,
@@ -116,41 +113,7 @@ const READ: u32 = _IOW::<Read>('t' as u32, 0x91);
 const REVOKE: u32 = _IOW::<i32>('t' as u32, 0x92);
 
 /// Pages that devices may write to while they are mapped, and the CPU reads while they are not.
-#[pin_data]
-struct Pages {
-    bytes: VVec<u8>,
-    /// Number of mappings; the CPU reads with this locked, if it is zero.
-    #[pin]
-    mappings: Mutex<usize>,
-}
-
-impl Pages {
-    fn new(len: usize) -> Result<Arc<Self>> {
-        let bytes = VVec::from_elem(0, len, GFP_KERNEL)?;
-
-        Arc::pin_init(
-            pin_init!(Self {
-                bytes,
-                mappings <- kernel::new_mutex!(0),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Copies `len` bytes from `offset` on.
-    fn read(&self, offset: usize, len: usize) -> Result<KVVec<u8>> {
-        let end = offset.checked_add(len).ok_or(EINVAL)?;
-        let mut copy = KVVec::with_capacity(len, GFP_KERNEL)?;
-
-        let mappings = self.mappings.lock();
-        if *mappings > 0 {
-            return Err(EBUSY);
-        }
-        copy.extend_from_slice(self.bytes.get(offset..end).ok_or(EINVAL)?, GFP_KERNEL)?;
-
-        Ok(copy)
-    }
-}
+struct Pages(VVec<u8>);
 
 /// What a table of a mapping keeps of the pages.
 struct PagesRef(Arc<Pages>);
@@ -159,7 +122,7 @@ impl AsPageIter for PagesRef {
     type Iter<'a> = VmallocPageIter<'a>;
 
     fn page_iter(&mut self) -> VmallocPageIter<'_> {
-        let bytes = &self.0.bytes;
+        let bytes = &self.0 .0;
 
         // SAFETY:
         // - The bytes are a `Vmalloc` allocation, which starts at a page,
@@ -169,35 +132,14 @@ impl AsPageIter for PagesRef {
     }
 }
 
-/// Counts a mapping while it exists.
-struct Counted(Arc<Pages>);
-
-impl Counted {
-    fn new(pages: &Arc<Pages>) -> Self {
-        *pages.mappings.lock() += 1;
-
-        Self(pages.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        *self.0.mappings.lock() -= 1;
-    }
-}
-
 /// The pages mapped for a device.
-struct Table {
-    // Unmapped first, then no longer counted.
-    sgt: Pin<KBox<SGTable<Owned<PagesRef>>>>,
-    _counted: Counted,
-}
+struct Table(Pin<KBox<SGTable<Owned<PagesRef>>>>);
 
 impl Deref for Table {
     type Target = SGTable;
 
     fn deref(&self) -> &SGTable {
-        &self.sgt
+        &self.0
     }
 }
 
@@ -220,13 +162,9 @@ impl Exporter for Memory {
     }
 
     fn map(&self, dev: &Device<Bound>, dir: DataDirection) -> Result<Table> {
-        let counted = Counted::new(&self.pages);
         let pages = PagesRef(self.pages.clone());
 
-        Ok(Table {
-            sgt: KBox::pin_init(SGTable::new(dev, pages, dir, GFP_KERNEL), GFP_KERNEL)?,
-            _counted: counted,
-        })
+        KBox::pin_init(SGTable::new(dev, pages, dir, GFP_KERNEL), GFP_KERNEL).map(Table)
     }
 
     fn tph_hint(&self, requester: &Device, namespace: Namespace) -> Result<Option<Hint>> {
@@ -259,7 +197,7 @@ fn create(create: &Create) -> Result<i32> {
     let len = len.next_multiple_of(PAGE_SIZE);
 
     let memory = Memory {
-        pages: Pages::new(len)?,
+        pages: Arc::new(Pages(VVec::from_elem(0, len, GFP_KERNEL)?), GFP_KERNEL)?,
         cpu,
     };
 
@@ -270,8 +208,16 @@ fn read(read: &Read) -> Result {
     let dmabuf = DmaBuf::from_fd(read.fd)?;
     let memory = dmabuf.exported_by::<Memory>().ok_or(EINVAL)?;
 
+    let offset = usize::try_from(read.offset)?;
     let len = read.len as usize;
-    let copy = memory.pages.read(usize::try_from(read.offset)?, len)?;
+    let end = offset.checked_add(len).ok_or(EINVAL)?;
+    let bytes = memory.pages.0.get(offset..end).ok_or(EINVAL)?;
+
+    // Copied twice: user memory is not to be touched with the reservation locked.
+    let mut copy = KVVec::with_capacity(len, GFP_KERNEL)?;
+    let resv = memory.lock_unmapped()?;
+    copy.extend_from_slice(bytes, GFP_KERNEL)?;
+    drop(resv);
 
     UserSlice::new(UserPtr::from_addr(usize::try_from(read.data)?), len)
         .writer()

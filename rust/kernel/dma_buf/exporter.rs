@@ -2,7 +2,10 @@
 
 //! The exporter's side: the operations of a buffer, and how it is made.
 
-use super::DmaBuf;
+use super::{
+    DmaBuf,
+    Reservation, //
+};
 #[cfg(CONFIG_PCI)]
 use crate::pci::tph::{
     Hint,
@@ -490,7 +493,24 @@ impl<T: Exporter> Deref for Exported<'_, T> {
     }
 }
 
-impl<T: Exporter> Exported<'_, T> {
+impl<'a, T: Exporter> Exported<'a, T> {
+    /// Locks the reservation if nobody has the memory mapped. Then nobody has until it is unlocked,
+    /// and the CPU may access the memory.
+    ///
+    /// # Errors
+    ///
+    /// - [`EBUSY`] if an importer has it mapped.
+    /// - [`EINTR`] if a signal arrived.
+    pub fn lock_unmapped(&self) -> Result<Reservation<'a>> {
+        let resv = self.dmabuf.lock_interruptible()?;
+
+        if self.buffer.uses.state.lock().mappings > 0 {
+            return Err(EBUSY);
+        }
+
+        Ok(resv)
+    }
+
     /// Takes the memory away from all importers, for good.
     ///
     /// They are told, and must unmap it soon. When this returns, none of them has it mapped, so no

@@ -468,6 +468,20 @@ mod tests {
     }
 
     #[test]
+    fn mapped_buffer_is_busy() -> Result {
+        let dev = requester()?;
+        let dmabuf = hinted(Ok(None))?;
+        let exported = dmabuf.exported_by::<Hinted>().ok_or(EINVAL)?;
+
+        drop(exported.lock_unmapped()?);
+        let keeper = Keeper::new(dmabuf.clone(), &dev)?;
+        assert_eq!(exported.lock_unmapped().err(), Some(EBUSY));
+        drop(keeper);
+        drop(exported.lock_unmapped()?);
+        Ok(())
+    }
+
+    #[test]
     fn revocation_waits_for_what_is_mapped() -> Result {
         let dev = requester()?;
         let dmabuf = hinted(Ok(None))?;
