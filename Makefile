@@ -11,7 +11,7 @@ help: ## show this
 #   KBUILD=dir the build directory of a kernel of your own, for conformance (it is only read)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
 #   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan)
-#   JOBS=n     parallel jobs (default: one for each CPU)
+#   JOBS=n     parallel jobs; for check also guests at a time (default: one for each CPU)
 #   CACHE=dir  where all that is fetched and built is kept (default: rust-tph in your cache directory)
 #   KVM=0|1    0: never use KVM; 1: use it (default: if a short boot proves that it works)
 #   V=1        show the output of what is being run

@@ -6,6 +6,7 @@ mod boots;
 mod checkers;
 mod child;
 pub(crate) mod guest;
+mod parts;
 pub(crate) mod report;
 
 use crate::cli::{CheckArgs, Publish};
@@ -13,18 +14,21 @@ use crate::demo;
 use crate::results::ktap::Ktap;
 use crate::results::libtest::Libtest;
 use crate::results::tap::Tap;
-use crate::results::{Case, Reader};
+use crate::results::{Case, Reader, read_all};
 use crate::signals::Interrupt;
 use crate::style::{Style, relative};
 use crate::topology::{Devices, LinkMode, Topology};
 use crate::vm::{self, Accel, Kernel, Setup, Task, Vm, VmError};
-use boots::Boot;
+use boots::{Boot, Kunit};
+use parts::{Part, Results};
 use report::Report;
 pub use report::Totals;
 use std::fs;
 use std::io::{self, Write};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 /// Limits for what hangs; building the tests counts. That of the guest is for a plain kernel.
@@ -63,9 +67,9 @@ pub struct Target {
     pub accel: Accel,
 }
 
-/// Runs the host's tests, then those of the guest on every target, and writes TAP and the closing
-/// line to `to`. The first target's traces and logs go into the output directory itself, those of
-/// each other one into a directory there that has the kernel's name.
+/// Runs the host's tests and those of the guest on every target, several parts at a time, and
+/// writes TAP and the closing line to `to`. The first target's traces and logs go into the output
+/// directory itself, those of each other one into a directory there that has the kernel's name.
 pub fn check(
     setup: &Setup,
     targets: &[Target],
@@ -73,42 +77,56 @@ pub fn check(
     interrupt: &Interrupt,
     to: &mut dyn Write,
 ) -> Result<Totals, CheckError> {
-    let mut report = Report::new(to, Style::of_stdout());
-    if !args.guest_only {
-        let host = Host { args, interrupt };
-        host.lab(&mut report)?;
-        if !args.fast {
-            host.scripts(&mut report)?;
-            host.misuse(&targets[0].kernel, &mut report)?;
-        }
-    }
-    for (index, Target { kernel, accel }) in targets.iter().enumerate() {
-        let name = kernel.name();
-        let guest = Guest {
-            setup,
-            kernel,
-            accel: *accel,
-            fast: args.fast,
-            is_first: index == 0,
-            out: match index {
-                0 => args.out.clone(),
-                _ => args.out.join(&name),
-            },
-            name,
-            interrupt,
-        };
-        let boots = boots::of(kernel);
-        if boots.has_demos {
-            guest.demo(&mut report)?;
-        }
-        if !args.fast {
-            for boot in boots.boots {
-                guest.programs(boot, &mut report)?;
+    let host = Host { args, interrupt };
+    let guests: Vec<_> = targets
+        .iter()
+        .enumerate()
+        .map(|(index, Target { kernel, accel })| {
+            let name = kernel.name();
+            Guest {
+                setup,
+                kernel,
+                accel: *accel,
+                fast: args.fast,
+                is_first: index == 0,
+                out: match index {
+                    0 => args.out.clone(),
+                    _ => args.out.join(&name),
+                },
+                name,
+                interrupt,
             }
-            guest.kunit(boots.boots, &mut report)?;
-        }
+        })
+        .collect();
+    let mut parts = Vec::new();
+    if !args.guest_only {
+        parts.extend(host.parts(&targets[0].kernel));
     }
+    for guest in &guests {
+        parts.extend(guest.parts());
+    }
+    let jobs = args.jobs.unwrap_or_else(|| {
+        let guest = targets
+            .iter()
+            .map(|target| target.kernel.memory_mib())
+            .max();
+        jobs(guest.unwrap_or_default())
+    });
+    let mut report = Report::new(to, Style::of_stdout());
+    parts::run(parts, jobs, &mut report, interrupt)?;
     Ok(report.close()?)
+}
+
+/// How many parts run at a time if nobody says it: one for each processor, as long as there is
+/// memory for as many guests of `guest_mib`.
+fn jobs(guest_mib: u32) -> NonZeroUsize {
+    let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let guests = vm::memory::available_mib()
+        .zip(NonZeroU64::new(guest_mib.into()))
+        .and_then(|(available, guest)| usize::try_from(available / guest).ok());
+    guests.map_or(processors, |guests| {
+        processors.min(NonZeroUsize::new(guests).unwrap_or(NonZeroUsize::MIN))
+    })
 }
 
 /// The tests that need no guest.
@@ -118,8 +136,25 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn lab(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
-        report.begin("host tests: cargo test")?;
+    fn parts<'a>(&'a self, kernel: &'a Kernel) -> Vec<Part<'a>> {
+        let mut parts = vec![Part::new(
+            "host tests: cargo test",
+            |results: &mut Results| self.lab(results),
+        )];
+        if !self.args.fast {
+            parts.push(Part::new(
+                "host tests: scripts/selftest",
+                |results: &mut Results| self.scripts(results),
+            ));
+            parts.push(Part::new(
+                format!("misuse that must not compile on {}", kernel.name()),
+                |results: &mut Results| self.misuse(kernel, results),
+            ));
+        }
+        parts
+    }
+
+    fn lab(&self, results: &mut Results) -> Result<(), CheckError> {
         let mut command = Command::new("cargo");
         command
             .args(["test", "--workspace", "--locked", "--no-fail-fast"])
@@ -130,14 +165,12 @@ impl Host<'_> {
             &mut command,
             HOST_LIMIT,
             &mut Libtest::default(),
-            report,
+            results,
             self.interrupt,
-        )?;
-        Ok(report.end()?)
+        )
     }
 
-    fn scripts(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
-        report.begin("host tests: scripts/selftest")?;
+    fn scripts(&self, results: &mut Results) -> Result<(), CheckError> {
         let mut command = Command::new(self.args.repo.join("scripts/selftest"));
         command.current_dir(&self.args.repo);
         child::run(
@@ -145,18 +178,13 @@ impl Host<'_> {
             &mut command,
             SCRIPTS_LIMIT,
             &mut Tap::new("scripts"),
-            report,
+            results,
             self.interrupt,
-        )?;
-        Ok(report.end()?)
+        )
     }
 
     /// What the types of the kernel half must refuse, compiled against `kernel`.
-    fn misuse(&self, kernel: &Kernel, report: &mut Report<'_>) -> Result<(), CheckError> {
-        report.begin(&format!(
-            "misuse that must not compile on {}",
-            kernel.name()
-        ))?;
+    fn misuse(&self, kernel: &Kernel, results: &mut Results) -> Result<(), CheckError> {
         let mut command = Command::new(self.args.repo.join("scripts/compile-fail"));
         command
             .arg(kernel.dir())
@@ -167,10 +195,9 @@ impl Host<'_> {
             &mut command,
             HOST_LIMIT,
             &mut Tap::new("compile-fail"),
-            report,
+            results,
             self.interrupt,
-        )?;
-        Ok(report.end()?)
+        )
     }
 }
 
@@ -187,51 +214,77 @@ struct Guest<'a> {
     interrupt: &'a Interrupt,
 }
 
+/// The demos: name, topology, header format.
+const DEMOS: [(&str, Topology, LinkMode); 4] = [
+    ("demo-flit", Topology::T1, LinkMode::Flit),
+    ("demo-nonflit", Topology::T1, LinkMode::Nonflit),
+    ("demo-t2", Topology::T2, LinkMode::Flit),
+    ("demo-t3", Topology::T3, LinkMode::Flit),
+];
+
 impl Guest<'_> {
-    fn begin(&self, part: &str, report: &mut Report<'_>) -> io::Result<()> {
-        report.begin(&format!("{part} on {}", self.name))
+    fn parts(&self) -> Vec<Part<'_>> {
+        let boots = boots::of(self.kernel);
+        let mut parts = Vec::new();
+        if boots.has_demos {
+            let count = if self.fast { 1 } else { DEMOS.len() };
+            for (name, topology, mode) in DEMOS.into_iter().take(count) {
+                // How a link encodes does not depend on the kernel.
+                if self.is_first || mode == LinkMode::default() {
+                    parts.push(self.part(name, move |results: &mut Results| {
+                        self.demo(name, topology, mode, results)
+                    }));
+                }
+            }
+        }
+        if !self.fast {
+            parts.extend(boots.boots.iter().map(|boot| {
+                self.part(boot.part, move |results: &mut Results| {
+                    self.programs(boot, results)
+                })
+            }));
+        }
+        parts
     }
 
-    fn demo(&self, report: &mut Report<'_>) -> Result<(), CheckError> {
-        let all = [
-            ("demo-flit", Topology::T1, LinkMode::Flit),
-            ("demo-nonflit", Topology::T1, LinkMode::Nonflit),
-            ("demo-t2", Topology::T2, LinkMode::Flit),
-            ("demo-t3", Topology::T3, LinkMode::Flit),
-        ];
-        let count = if self.fast { 1 } else { all.len() };
-        for (name, topology, mode) in all.into_iter().take(count) {
-            if !self.is_first && mode != LinkMode::default() {
-                // How a link encodes does not depend on the kernel.
-                continue;
-            }
-            self.begin(name, report)?;
-            let plan = demo::Plan {
-                kernel: self.kernel,
-                accel: self.accel,
-                publish: Publish::default(),
-                topology,
-                mode,
-                out: &self.out.join(name),
-            };
-            match demo::record(self.setup, &plan, self.interrupt) {
-                Ok(recorded) => {
-                    for case in demo::cases(&recorded, &plan) {
-                        report.case(&case)?;
-                    }
+    fn part<'a>(
+        &self,
+        name: &str,
+        run: impl FnOnce(&mut Results) -> Result<(), CheckError> + Send + 'a,
+    ) -> Part<'a> {
+        Part::new(format!("{name} on {}", self.name), run)
+    }
+
+    fn demo(
+        &self,
+        name: &str,
+        topology: Topology,
+        mode: LinkMode,
+        results: &mut Results,
+    ) -> Result<(), CheckError> {
+        let plan = demo::Plan {
+            kernel: self.kernel,
+            accel: self.accel,
+            publish: Publish::default(),
+            topology,
+            mode,
+            out: &self.out.join(name),
+        };
+        match demo::record(self.setup, &plan, self.interrupt) {
+            Ok(recorded) => {
+                for case in demo::cases(&recorded, &plan) {
+                    results.case(case);
                 }
-                Err(demo::DemoError::Vm(VmError::Interrupted(signal))) => {
-                    return Err(CheckError::Interrupted(signal));
-                }
-                Err(error) => report.case(&Case::fail(name, relative(&error.to_string())))?,
             }
-            report.end()?;
+            Err(demo::DemoError::Vm(VmError::Interrupted(signal))) => {
+                return Err(CheckError::Interrupted(signal));
+            }
+            Err(error) => results.case(Case::fail(name, relative(&error.to_string()))),
         }
         Ok(())
     }
 
-    fn programs(&self, boot: &Boot, report: &mut Report<'_>) -> Result<(), CheckError> {
-        self.begin(boot.part, report)?;
+    fn programs(&self, boot: &Boot, results: &mut Results) -> Result<(), CheckError> {
         let dir = self.setup.lab.parent().unwrap_or(Path::new("/"));
         let out = self.out.join(boot.dir);
         let mut programs = Vec::new();
@@ -242,7 +295,7 @@ impl Guest<'_> {
                     "{} holds no {prefix}* program: build the workspace",
                     dir.display()
                 );
-                report.case(&Case::fail(boot.part, why))?;
+                results.case(Case::fail(boot.part, why));
             }
             programs.extend(found);
         }
@@ -252,7 +305,6 @@ impl Guest<'_> {
         let parameters = boot.parameters();
         let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
         let mut reader = guest::Programs::new(programs);
-        let mut written = Ok(());
         let vm = Vm {
             kernel: self.kernel,
             accel: self.accel,
@@ -270,50 +322,35 @@ impl Guest<'_> {
         };
         let run = vm::run(self.setup, &vm, self.interrupt, &mut |line| {
             for event in reader.line(line) {
-                if written.is_ok() {
-                    written = report.event(&event);
-                }
+                results.event(event);
             }
         });
-        written?;
         for event in reader.end() {
-            report.event(&event)?;
+            results.event(event);
         }
         let clean = "the guest ended well and its kernel log holds no complaint";
         match run {
-            Ok(_) => report.case(&Case::pass(clean))?,
+            Ok(_) => results.case(Case::pass(clean)),
             Err(VmError::Interrupted(signal)) => return Err(CheckError::Interrupted(signal)),
-            Err(error) => report.case(&Case::fail(clean, relative(&error.to_string())))?,
+            Err(error) => results.case(Case::fail(clean, relative(&error.to_string()))),
         }
         if let Some(case) = boot.arrivals.case(&out) {
-            report.case(&case)?;
+            results.case(case);
         }
-        Ok(report.end()?)
+        if let Some(kunit) = &boot.kunit
+            && self.kernel.has(kunit.option)
+        {
+            Self::kunit(kunit, &out, results);
+        }
+        Ok(())
     }
 
-    /// What ran when the guests of `boots` started.
-    fn kunit(&self, boots: &[Boot], report: &mut Report<'_>) -> Result<(), CheckError> {
-        let ran: Vec<_> = boots
-            .iter()
-            .filter_map(|boot| boot.kunit.as_ref().map(|kunit| (boot.dir, kunit)))
-            .filter(|(_, kunit)| self.kernel.has(kunit.option))
-            .collect();
-        if ran.is_empty() {
-            return Ok(());
+    /// What ran when the guest with its log in `out` started.
+    fn kunit(kunit: &Kunit, out: &Path, results: &mut Results) {
+        let log = fs::read(out.join("serial.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        for event in read_all(&mut Ktap::new(kunit.names), &log) {
+            results.event(event);
         }
-        self.begin("KUnit", report)?;
-        for (dir, kunit) in ran {
-            let log = fs::read(self.out.join(dir).join("serial.log")).unwrap_or_default();
-            let mut reader = Ktap::new(kunit.names);
-            for line in String::from_utf8_lossy(&log).lines() {
-                for event in reader.line(line) {
-                    report.event(&event)?;
-                }
-            }
-            for event in reader.end() {
-                report.event(&event)?;
-            }
-        }
-        Ok(report.end()?)
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::topology::{Devices, LinkMode, Topology};
 use clap::{Args, Parser, Subcommand};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Emulated PCIe devices with TPH, and a guest that uses them.
@@ -101,6 +102,9 @@ pub struct CheckArgs {
     /// Another kernel's build directory, on which the guest's tests run too; may be repeated
     #[arg(long, value_name = "DIR")]
     pub also_on: Vec<PathBuf>,
+    /// How many guests and host tests run at a time [default: one for each processor, if memory allows]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
     /// The guest's tests only
     #[arg(long)]
     pub guest_only: bool,

@@ -31,8 +31,7 @@ impl Interrupt {
         }
     }
 
-    /// Behaves as if SIGTERM had come.
-    #[cfg(test)]
+    /// Asks to stop, as SIGTERM does.
     pub fn request(&self) {
         self.0
             .store(SIGTERM.unsigned_abs() as usize, Ordering::Relaxed);

@@ -11,7 +11,7 @@ mod firmware;
 mod kernel;
 pub mod kvm;
 pub mod log;
-mod memory;
+pub(crate) mod memory;
 #[cfg(test)]
 mod tests;
 

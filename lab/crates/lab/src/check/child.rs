@@ -2,7 +2,7 @@
 //! Runs a test program on the host and reads its results.
 
 use super::CheckError;
-use super::report::Report;
+use super::parts::Results;
 use crate::process::{Group, TICK, lines, rest};
 use crate::results::{Case, Reader};
 use crate::signals::Interrupt;
@@ -24,42 +24,33 @@ pub fn run(
     command: &mut Command,
     limit: Duration,
     reader: &mut dyn Reader,
-    report: &mut Report<'_>,
+    results: &mut Results,
     interrupt: &Interrupt,
 ) -> Result<(), CheckError> {
     let end = stream(command, limit, interrupt, &mut |line| {
-        reader
-            .line(line)
-            .iter()
-            .try_for_each(|event| report.event(event))
+        for event in reader.line(line) {
+            results.event(event);
+        }
     });
     for event in reader.end() {
-        report.event(&event)?;
+        results.event(event);
     }
-    match end {
-        Ok(End::Exit(status)) if status.success() => Ok(()),
-        Ok(End::Exit(_)) if report.part_failed() => Ok(()),
-        Ok(End::Exit(status)) => Ok(report.case(&Case::fail(
-            name,
-            format!("no test failed, yet the program did ({status})"),
-        ))?),
-        Ok(End::TimedOut) => Ok(report.case(&Case::fail(
-            name,
-            format!("did not end within {} s and was killed", limit.as_secs()),
-        ))?),
-        Err(CheckError::Start { program, error }) => Ok(report.case(&Case::fail(
-            name,
-            format!("cannot start {program}: {error}"),
-        ))?),
-        Err(error) => Err(error),
-    }
+    let why = match end {
+        Ok(End::Exit(status)) if status.success() || results.failed() => return Ok(()),
+        Ok(End::Exit(status)) => format!("no test failed, yet the program did ({status})"),
+        Ok(End::TimedOut) => format!("did not end within {} s and was killed", limit.as_secs()),
+        Err(CheckError::Start { program, error }) => format!("cannot start {program}: {error}"),
+        Err(error) => return Err(error),
+    };
+    results.case(Case::fail(name, why));
+    Ok(())
 }
 
 fn stream(
     command: &mut Command,
     limit: Duration,
     interrupt: &Interrupt,
-    take: &mut dyn FnMut(&str) -> io::Result<()>,
+    take: &mut dyn FnMut(&str),
 ) -> Result<End, CheckError> {
     // One pipe for both, so that lines keep their order.
     let (reader, writer) = io::pipe()?;
@@ -78,7 +69,7 @@ fn stream(
     let deadline = Instant::now() + limit;
     let end = loop {
         for line in lines.try_iter() {
-            take(&line)?;
+            take(&line);
         }
         if let Some(signal) = interrupt.signal() {
             return Err(CheckError::Interrupted(signal));
@@ -93,7 +84,7 @@ fn stream(
     };
     group.stop()?;
     for line in rest(&lines) {
-        take(&line)?;
+        take(&line);
     }
     Ok(end)
 }
@@ -101,27 +92,40 @@ fn stream(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::parts::{self, Part};
+    use crate::check::report::Report;
     use crate::results::tap::Tap;
     use crate::style::Style;
+    use std::num::NonZeroUsize;
 
-    fn check(script: &str, limit: Duration) -> String {
+    /// Runs `command` as the only part of a check.
+    fn run_alone(
+        command: &mut Command,
+        limit: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<String, CheckError> {
         let mut text = Vec::new();
         let mut report = Report::new(&mut text, Style::default());
-        report.begin("part").unwrap();
-        run(
-            "program",
-            Command::new("sh").args(["-c", script]),
-            limit,
-            &mut Tap::new("t"),
-            &mut report,
-            &Interrupt::default(),
-        )
-        .unwrap();
-        report.end().unwrap();
+        let part = Part::new("part", |results: &mut Results| {
+            run(
+                "program",
+                command,
+                limit,
+                &mut Tap::new("t"),
+                results,
+                interrupt,
+            )
+        });
+        parts::run(vec![part], NonZeroUsize::MIN, &mut report, interrupt)?;
         report.close().unwrap();
         let text = String::from_utf8(text).unwrap();
         let begin = "# part\nTAP version 13\n";
-        text.strip_prefix(begin).unwrap().to_owned()
+        Ok(text.strip_prefix(begin).unwrap().to_owned())
+    }
+
+    fn check(script: &str, limit: Duration) -> String {
+        let mut command = Command::new("sh");
+        run_alone(command.args(["-c", script]), limit, &Interrupt::default()).unwrap()
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -182,19 +186,8 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_a_failure() {
-        let mut text = Vec::new();
-        let mut report = Report::new(&mut text, Style::default());
-        report.begin("part").unwrap();
-        run(
-            "program",
-            &mut Command::new("/nowhere/test"),
-            LONG,
-            &mut Tap::new("t"),
-            &mut report,
-            &Interrupt::default(),
-        )
-        .unwrap();
-        let text = String::from_utf8(text).unwrap();
+        let mut command = Command::new("/nowhere/test");
+        let text = run_alone(&mut command, LONG, &Interrupt::default()).unwrap();
         assert!(text.contains("cannot start /nowhere/test"), "{text}");
     }
 
@@ -202,17 +195,7 @@ mod tests {
     fn a_request_to_stop_stops() {
         let interrupt = Interrupt::default();
         interrupt.request();
-        let mut text = Vec::new();
-        let mut report = Report::new(&mut text, Style::default());
-        report.begin("part").unwrap();
-        let result = run(
-            "program",
-            Command::new("sleep").arg("1000"),
-            LONG,
-            &mut Tap::new("t"),
-            &mut report,
-            &interrupt,
-        );
+        let result = run_alone(Command::new("sleep").arg("1000"), LONG, &interrupt);
         assert!(matches!(result, Err(CheckError::Interrupted("SIGTERM"))));
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What /proc says about the processes of a run: the guest's memory backend, and how much memory
-//! QEMU and the device process take.
+//! QEMU and the device process take, and how much there is.
 
 use rustix::process::Pid;
 use std::fs;
@@ -86,6 +86,19 @@ pub fn peak(pid: Pid) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// How much memory new processes can take, in MiB; `None` if the kernel does not say.
+pub fn available_mib() -> Option<u64> {
+    available_in(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +137,14 @@ Rss:                 100 kB
 Rss:                   8 kB
 ";
         assert_eq!(resident_beyond_guest(smaps), 148 * 1024);
+    }
+
+    #[test]
+    fn available_memory_is_what_the_kernel_says() {
+        let meminfo = "MemTotal:  24000000 kB\nMemFree: 1000 kB\nMemAvailable:    2097152 kB\n";
+        assert_eq!(available_in(meminfo), Some(2048));
+        assert_eq!(available_in("MemTotal: 1 kB\n"), None);
+        assert!(available_mib().unwrap() > 0);
     }
 
     #[test]
