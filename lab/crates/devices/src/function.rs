@@ -8,7 +8,7 @@
 
 use crate::{
     config::{self, ConfigSpace, Event},
-    interrupt::{Interrupt, VECTORS},
+    interrupt::Interrupt,
 };
 use fabric::{MapError, Port};
 use std::{fs::File, io, os::fd::RawFd, sync::Arc};
@@ -109,7 +109,7 @@ impl Function {
     }
 
     /// The interrupts that the client is told of: MSI-X only.
-    pub fn irqs() -> Vec<IrqInfo> {
+    pub fn irqs(&self) -> Vec<IrqInfo> {
         (0..VFIO_PCI_NUM_IRQS)
             .map(|index| {
                 if index == VFIO_PCI_MSIX_IRQ_INDEX {
@@ -117,7 +117,7 @@ impl Function {
                     IrqInfo {
                         index,
                         flags,
-                        count: VECTORS,
+                        count: self.interrupt.vectors(),
                     }
                 } else {
                     IrqInfo {
@@ -318,8 +318,8 @@ mod tests {
     fn function_on(fabric: &Fabric) -> Function {
         let port = fabric.attach("function", ID, None).unwrap();
         let config = InitiatorConfig::default().config_space(Mode::Flit, 0);
-        let mut function =
-            Function::new("function", config, port, Arc::default(), Box::new(Nothing));
+        let interrupt = Arc::new(Interrupt::new(1));
+        let mut function = Function::new("function", config, port, interrupt, Box::new(Nothing));
         let memory = tempfile::tempfile().unwrap();
         memory.set_len(0x1000).unwrap();
         function

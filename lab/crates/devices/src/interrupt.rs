@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one MSI-X vector of a function, as the client's eventfd.
+//! The MSI-X vectors of a function, as the client's eventfds.
 
 use std::{
     fs::File,
@@ -11,47 +11,65 @@ use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_DATA_TYPE_MASK,
 };
 
-/// Vectors of every function.
-pub const VECTORS: u32 = 1;
-
-/// Raises the vector, if the client has connected an eventfd to it.
+/// Raises vectors, as far as the client has connected eventfds to them.
 ///
 /// Table, masks and pending bits are the client's: it gets every event and delivers it as they say.
-#[derive(Default)]
-pub struct Interrupt(Mutex<Option<File>>);
+pub struct Interrupt(Mutex<Vec<Option<File>>>);
 
 impl Interrupt {
-    /// Raises the interrupt.
-    pub fn raise(&self) {
-        if let Some(eventfd) = &mut *self.eventfd()
+    /// `vectors` of them, none connected.
+    pub fn new(vectors: u16) -> Self {
+        Self(Mutex::new((0..vectors).map(|_| None).collect()))
+    }
+
+    /// How many vectors there are.
+    pub fn vectors(&self) -> u32 {
+        u32::try_from(self.eventfds().len()).expect("made of 16 bits")
+    }
+
+    /// Raises a vector.
+    pub fn raise(&self, vector: u32) {
+        let mut eventfds = self.eventfds();
+        let eventfd = usize::try_from(vector)
+            .ok()
+            .and_then(|vector| eventfds.get_mut(vector));
+        if let Some(Some(eventfd)) = eventfd
             && let Err(error) = eventfd.write_all(&1u64.to_ne_bytes())
         {
             log::error!("the client's eventfd does not take an interrupt: {error}");
         }
     }
 
-    /// SET_IRQS for MSI-X: connects or disconnects the eventfd, or raises the vector.
+    /// SET_IRQS for MSI-X: connects or disconnects eventfds, or raises vectors.
     ///
-    /// A client disconnects by a count of 0, or by naming the vector without a descriptor.
+    /// A client disconnects all by a count of 0, or some by naming them without descriptors.
     pub fn set(&self, flags: u32, start: u32, count: u32, fds: Vec<File>) -> io::Result<()> {
-        let outside = start.checked_add(count).is_none_or(|end| end > VECTORS);
-        if outside || fds.len() > count as usize {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let end = start.checked_add(count).ok_or_else(invalid)?;
+        if end > self.vectors() || fds.len() > count as usize {
+            return Err(invalid());
         }
         if flags & VFIO_IRQ_SET_ACTION_TYPE_MASK != VFIO_IRQ_SET_ACTION_TRIGGER {
             // Masking is done by the client.
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }
         match (flags & VFIO_IRQ_SET_DATA_TYPE_MASK, count) {
-            (VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_DATA_EVENTFD, 0) => *self.eventfd() = None,
-            (VFIO_IRQ_SET_DATA_NONE, _) => self.raise(),
-            (VFIO_IRQ_SET_DATA_EVENTFD, _) => *self.eventfd() = fds.into_iter().next(),
+            (VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_DATA_EVENTFD, 0) => {
+                self.eventfds().fill_with(|| None);
+            }
+            (VFIO_IRQ_SET_DATA_NONE, _) => (start..end).for_each(|vector| self.raise(vector)),
+            (VFIO_IRQ_SET_DATA_EVENTFD, _) => {
+                let mut fds = fds.into_iter();
+                for eventfd in &mut self.eventfds()[start as usize..end as usize] {
+                    *eventfd = fds.next();
+                }
+            }
             _ => return Err(io::Error::from(io::ErrorKind::Unsupported)),
         }
         Ok(())
     }
 
-    fn eventfd(&self) -> MutexGuard<'_, Option<File>> {
-        self.0.lock().expect("a user of the eventfd panicked")
+    fn eventfds(&self) -> MutexGuard<'_, Vec<Option<File>>> {
+        self.0.lock().expect("a user of the eventfds panicked")
     }
 }

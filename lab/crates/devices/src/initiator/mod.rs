@@ -166,7 +166,7 @@ impl Initiator {
             let raise = shared.registers.end(Fault::BadRequest);
             drop(shared);
             if raise {
-                self.interrupt.raise();
+                self.interrupt.raise(0);
             }
             return;
         };
@@ -206,7 +206,7 @@ impl Model for Initiator {
             match action {
                 Action::None => {}
                 Action::Copy => self.start(context),
-                Action::Interrupt => self.interrupt.raise(),
+                Action::Interrupt => self.interrupt.raise(0),
             }
         });
     }
