@@ -50,6 +50,7 @@
 
 pub mod accelerator;
 pub mod config;
+pub mod connectx;
 mod function;
 pub mod ids;
 pub mod initiator;
@@ -61,5 +62,6 @@ mod topology;
 mod vtd;
 
 pub use accelerator::{AcceleratorConfig, CompleterType};
+pub use connectx::ConnectXConfig;
 pub use initiator::InitiatorConfig;
 pub use topology::{Endpoint, Error, Kind, Running, Topology, serve};

@@ -2,8 +2,14 @@
 //! A set of endpoints, and serving it.
 
 use crate::{
-    AcceleratorConfig, InitiatorConfig, accelerator::Accelerator, function::Function,
-    initiator::Initiator, interrupt::Interrupt, monitor::Monitor, vtd::VtD,
+    AcceleratorConfig, ConnectXConfig, InitiatorConfig,
+    accelerator::Accelerator,
+    connectx::{self, ConnectX},
+    function::Function,
+    initiator::Initiator,
+    interrupt::Interrupt,
+    monitor::Monitor,
+    vtd::VtD,
 };
 use fabric::{
     AttachError, Completer, Fabric,
@@ -60,6 +66,8 @@ pub enum Kind {
     Initiator(InitiatorConfig),
     /// A completer, see [`crate::accelerator`].
     Accelerator(AcceleratorConfig),
+    /// An RDMA adapter, see [`crate::connectx`].
+    ConnectX(ConnectXConfig),
 }
 
 /// Why endpoints cannot be served.
@@ -245,7 +253,10 @@ fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Fun
                 source,
             })
     };
-    let interrupt = Arc::new(Interrupt::default());
+    let interrupt = Arc::new(Interrupt::new(match endpoint.kind {
+        Kind::Initiator(_) | Kind::Accelerator(_) => 1,
+        Kind::ConnectX(_) => connectx::VECTORS,
+    }));
     let serial = serial_number(endpoint.bdf);
     Ok(match endpoint.kind {
         Kind::Initiator(config) => {
@@ -267,21 +278,26 @@ fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Fun
             let space = config.config_space(mode, serial);
             Function::new(name, space, port, interrupt, Box::new(model))
         }
+        Kind::ConnectX(config) => {
+            let port = attach(None)?;
+            let model =
+                ConnectX::new(name, config, endpoint.bdf, interrupt.clone()).map_err(resources)?;
+            let space = config.config_space(mode, serial);
+            Function::new(name, space, port, interrupt, Box::new(model))
+        }
     })
 }
 
 fn listen(endpoint: &Endpoint, function: &Function) -> Result<Server, Error> {
     let (name, socket) = (endpoint.name.clone(), endpoint.socket.clone());
-    Server::new(&socket, true, Function::irqs(), function.regions()).map_err(
-        |source| match source {
-            vfio_user::Error::SocketPathExists => Error::SocketExists { name, socket },
-            source => Error::Socket {
-                name,
-                socket,
-                source,
-            },
+    Server::new(&socket, true, function.irqs(), function.regions()).map_err(|source| match source {
+        vfio_user::Error::SocketPathExists => Error::SocketExists { name, socket },
+        source => Error::Socket {
+            name,
+            socket,
+            source,
         },
-    )
+    })
 }
 
 /// An EUI-64 from the locally administered range, the same in every run.

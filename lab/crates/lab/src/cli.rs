@@ -222,6 +222,7 @@ mod tests {
     fn topologies_have_names() {
         for (name, topology) in [
             ("t1-untrusted", Topology::T1Untrusted),
+            ("t1-rdma", Topology::T1Rdma),
             ("t2", Topology::T2),
             ("t3", Topology::T3),
             ("t4", Topology::T4),
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn the_devices_of_a_run_survive_the_command_line() {
         let modes = [LinkMode::Flit, LinkMode::Nonflit];
-        for (&topology, mode) in Topology::value_variants().iter().zip(modes.repeat(3)) {
+        for (&topology, mode) in Topology::value_variants().iter().zip(modes.repeat(4)) {
             for &completer in Completer::value_variants() {
                 let devices = Devices {
                     topology,

@@ -5,8 +5,10 @@ use crate::cli::ServeArgs;
 use crate::topology::{Completer, Device, LinkMode, Role};
 use crate::vm::READY_LINE;
 use devices::{
-    AcceleratorConfig, CompleterType, Endpoint, InitiatorConfig, Kind, Topology as Served,
+    AcceleratorConfig, CompleterType, ConnectXConfig, Endpoint, InitiatorConfig, Kind,
+    Topology as Served,
 };
+use env_logger::Env;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -66,6 +68,9 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
             return Ok(());
         }
     }
+    env_logger::Builder::from_env(Env::default().default_filter_or("info"))
+        .format_target(false)
+        .init();
     let dying = Arc::default();
     signal_hook::flag::register(DIE.as_raw(), Arc::clone(&dying))
         .map_err(io("wait for the signal to die"))?;
@@ -105,6 +110,7 @@ fn endpoint(device: Device, completer: Completer) -> Endpoint {
             Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig { extended: true }),
             Role::Accelerator => accelerator(completer),
             Role::AcceleratorOf(completer) => accelerator(completer),
+            Role::ConnectX => Kind::ConnectX(ConnectXConfig::default()),
         },
         socket: device.socket,
     }

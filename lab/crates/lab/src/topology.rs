@@ -16,6 +16,8 @@ pub enum Topology {
     T1Completers,
     /// T1 with a processor that the kernel does not trust with peer-to-peer DMA.
     T1Untrusted,
+    /// T1 and an RDMA adapter at 00:13.0.
+    T1Rdma,
     /// T1 behind an IOMMU.
     T2,
     /// The devices of T1 at 03:00.0, 04:00.0 and 05:00.0, below a switch at a root port.
@@ -46,6 +48,8 @@ pub enum Role {
     Accelerator,
     /// A completer of this type, whatever the type of the other is.
     AcceleratorOf(Completer),
+    /// A requester that the mlx5 drivers use.
+    ConnectX,
 }
 
 /// A device of a topology.
@@ -133,6 +137,9 @@ impl Topology {
                 ),
             ]);
         }
+        if self == Self::T1Rdma {
+            roles.push((Role::ConnectX, "connectx"));
+        }
         roles
     }
 
@@ -148,7 +155,7 @@ impl Topology {
     /// What else QEMU must have, as values of its option `-device`, before the devices.
     pub fn fabric(self) -> &'static [&'static str] {
         match self {
-            Self::T1 | Self::T1Completers | Self::T1Untrusted => &[],
+            Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => &[],
             Self::T2 => &IOMMU,
             Self::T3 => &SWITCH,
             Self::T4 => &SWITCH[..1],
@@ -174,7 +181,7 @@ impl Topology {
     pub fn cpu(self) -> &'static str {
         match self {
             // Peer-to-peer DMA through the host bridge needs one that the kernel trusts with it.
-            Self::T1 | Self::T1Completers | Self::T2 => "EPYC",
+            Self::T1 | Self::T1Completers | Self::T1Rdma | Self::T2 => "EPYC",
             // One that it does not trust: what arrives went another way.
             Self::T1Untrusted | Self::T3 | Self::T4 => "qemu64",
         }
@@ -183,7 +190,7 @@ impl Topology {
     /// The kernel parameters that it needs.
     pub fn kernel_parameters(self) -> &'static [&'static str] {
         match self {
-            Self::T1 | Self::T1Completers | Self::T1Untrusted => &[],
+            Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => &[],
             Self::T2 => &["intel_iommu=on"],
             // Its hints depend on `tph_root_port`, so nobody may load it before that.
             Self::T3 | Self::T4 => &["modprobe.blacklist=rust_tph_initiator"],
@@ -199,7 +206,9 @@ impl Topology {
     /// The address of a peer-to-peer write.
     pub fn address_kind(self) -> AddressKind {
         match self {
-            Self::T1 | Self::T1Completers | Self::T1Untrusted => AddressKind::Physical,
+            Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => {
+                AddressKind::Physical
+            }
             Self::T2 => AddressKind::Iova,
             Self::T3 | Self::T4 => AddressKind::Bus,
         }

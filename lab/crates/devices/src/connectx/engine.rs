@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The device's own thread, because DMA must not be done in a region callback.
+//!
+//! What is rung is kept, not queued: twice the same is once, so that a driver that rings faster than
+//! the device works costs no memory.
+
+use super::Profile;
+use super::commands::Queue;
+use super::dma::{Dma, Fault};
+use super::hca::Hca;
+use super::registers::{Action, LOG_COMMANDS};
+use crate::interrupt::Interrupt;
+use fabric::Requester;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+
+/// What has been rung and not been looked at.
+#[derive(Default)]
+struct Rung {
+    /// The device was reset, and nothing of before holds.
+    reset: bool,
+    /// Where the command queue is and how to reach memory, at the first command after a reset.
+    start: Option<(u64, Requester)>,
+    commands: u32,
+    sends: BTreeSet<u32>,
+    cqs: BTreeMap<u32, (u32, bool)>,
+    eqs: BTreeMap<u32, (u32, bool)>,
+    end: bool,
+}
+
+impl Rung {
+    fn is_empty(&self) -> bool {
+        !self.reset
+            && self.commands == 0
+            && self.sends.is_empty()
+            && self.cqs.is_empty()
+            && self.eqs.is_empty()
+            && !self.end
+    }
+}
+
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<Rung>,
+    woken: Condvar,
+}
+
+impl Bell {
+    fn lock(&self) -> MutexGuard<'_, Rung> {
+        self.rung.lock().expect("a user of the bell panicked")
+    }
+}
+
+/// The thread; it ends when this value is dropped.
+pub struct Engine {
+    bell: Arc<Bell>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    pub fn start(name: &str, profile: Profile, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+        let bell = Arc::new(Bell::default());
+        let worker = thread::Builder::new()
+            .name(format!("{name} engine"))
+            .spawn({
+                let (bell, name) = (Arc::clone(&bell), name.to_owned());
+                move || work(&bell, &name, profile, &interrupt)
+            })?;
+        Ok(Self {
+            bell,
+            worker: Some(worker),
+        })
+    }
+
+    /// Something was rung. The first commands after a reset come with `start`: address of the command
+    /// queue, and what reaches memory.
+    pub fn ring(&self, action: Action, start: impl FnOnce() -> (u64, Requester)) {
+        let mut rung = self.bell.lock();
+        match action {
+            Action::None => return,
+            Action::Commands(entries) => {
+                rung.start.get_or_insert_with(start);
+                rung.commands |= entries;
+            }
+            Action::Send(qp) => {
+                rung.sends.insert(qp);
+            }
+            Action::Cq {
+                number,
+                consumer,
+                solicited,
+            } => {
+                rung.cqs.insert(number, (consumer, solicited));
+            }
+            Action::Eq {
+                number,
+                consumer,
+                arm,
+            } => {
+                let before = rung.eqs.get(&number).is_some_and(|&(_, arm)| arm);
+                rung.eqs.insert(number, (consumer, arm || before));
+            }
+        }
+        drop(rung);
+        self.bell.woken.notify_one();
+    }
+
+    /// The device is reset.
+    pub fn reset(&self) {
+        let mut rung = self.bell.lock();
+        *rung = Rung {
+            reset: true,
+            ..Rung::default()
+        };
+        drop(rung);
+        self.bell.woken.notify_one();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.bell.lock().end = true;
+        self.bell.woken.notify_one();
+        if let Some(worker) = self.worker.take()
+            && worker.join().is_err()
+        {
+            log::error!("the engine panicked");
+        }
+    }
+}
+
+fn work(bell: &Bell, name: &str, profile: Profile, interrupt: &Arc<Interrupt>) {
+    let mut hca: Option<Hca> = None;
+    loop {
+        let rung = {
+            let waiting = bell.woken.wait_while(bell.lock(), |rung| rung.is_empty());
+            std::mem::take(&mut *waiting.expect("a user of the bell panicked"))
+        };
+        if rung.end {
+            return;
+        }
+        if rung.reset
+            && let Some(hca) = hca.take()
+        {
+            log::debug!("{name}: reset with {}", hca.census());
+        }
+        let Rung {
+            start,
+            commands,
+            sends,
+            cqs,
+            eqs,
+            ..
+        } = rung;
+        if let Some((queue, requester)) = start
+            && hca.is_none()
+        {
+            let dma = Dma::new(requester);
+            hca = Some(Hca::new(
+                profile,
+                dma,
+                Queue::new(queue),
+                Arc::clone(interrupt),
+            ));
+        }
+        let Some(hca) = &mut hca else {
+            log::warn!("{name}: a doorbell before the first command");
+            continue;
+        };
+        if let Err(fault) = serve(hca, commands, &sends, &cqs, &eqs) {
+            log::error!("{name}: {fault}");
+        }
+    }
+}
+
+/// Looks at everything that was rung: what the driver has taken first, then work, then commands,
+/// which may end what the work needs.
+fn serve(
+    hca: &mut Hca,
+    commands: u32,
+    sends: &BTreeSet<u32>,
+    cqs: &BTreeMap<u32, (u32, bool)>,
+    eqs: &BTreeMap<u32, (u32, bool)>,
+) -> Result<(), Fault> {
+    for (&number, &(consumer, arm)) in eqs {
+        hca.update_eq(number, consumer, arm);
+    }
+    for (&number, &(consumer, solicited)) in cqs {
+        hca.arm_cq(number, consumer, solicited)?;
+    }
+    for &number in sends {
+        hca.send(number);
+    }
+    for entry in 0..1 << LOG_COMMANDS {
+        if commands >> entry & 1 != 0 {
+            hca.command(entry)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An InfiniBand adapter that the unmodified mlx5 drivers of Linux use: a ConnectX-class physical
+//! function.
+//!
+//! It has no firmware: a command stores a context and hands out a number. What is sent goes no
+//! further than the adapter itself (loopback). Layouts and numbers are those of
+//! include/linux/mlx5/ and of the drivers; where these do not say what a device does, the model does
+//! what their authors expect, and no compatibility with firmware is claimed.
+//!
+//! BAR 0 is described in [`registers`], what the device says that it can do in [`capabilities`].
+
+mod capabilities;
+mod commands;
+mod cq;
+mod dma;
+mod engine;
+mod eq;
+mod hca;
+mod ifc;
+mod layout;
+mod mkey;
+mod port;
+mod qp;
+mod registers;
+mod status;
+mod table;
+mod wire;
+
+use crate::{
+    CompleterType,
+    config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, TphCapability},
+    function::{Context, Model},
+    interrupt::Interrupt,
+};
+use engine::Engine;
+use registers::Registers;
+use std::{io, sync::Arc};
+use tlp::{Bdf, Mode};
+
+/// Vectors: one for commands and asynchronous events, the others for completions.
+pub(crate) const VECTORS: u16 = 8;
+
+/// ConnectX-7, which the driver and rdma-core's tests know.
+const VENDOR: u16 = 0x15b3;
+const DEVICE: u16 = 0x1021;
+
+/// What can be chosen of an adapter.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectXConfig {
+    /// What it says that it can do.
+    pub profile: Profile,
+    /// Extended TPH Requester Supported: it can send 16-bit tags.
+    pub extended: bool,
+}
+
+/// What an adapter says that it can do, beyond what the drivers insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Atomics of 8 bytes.
+    pub atomic: bool,
+    /// No doorbells of low latency: the UMR queue pair rings an ordinary one.
+    pub latency_sensitive_disable: bool,
+}
+
+/// All that there is.
+impl Default for ConnectXConfig {
+    fn default() -> Self {
+        Self {
+            profile: Profile {
+                atomic: true,
+                latency_sensitive_disable: false,
+            },
+            extended: true,
+        }
+    }
+}
+
+impl ConnectXConfig {
+    pub(crate) fn config_space(self, mode: Mode, serial: u64) -> ConfigSpace {
+        let identity = Identity {
+            vendor: VENDOR,
+            device: DEVICE,
+            class: 0x02_0700, // network, InfiniBand
+            revision: 0,
+        };
+        ConfigBuilder::new(
+            identity,
+            Pcie {
+                completer: CompleterType::None,
+                mode,
+            },
+        )
+        .bar(
+            0,
+            registers::BAR_SIZE,
+            BarKind::Memory64 { prefetchable: true },
+        )
+        .power_management()
+        .msix(MsiX {
+            vectors: VECTORS,
+            bar: 0,
+            table: registers::MSIX_TABLE,
+            pending: registers::MSIX_PENDING,
+        })
+        .serial_number(serial)
+        .tph(TphCapability {
+            extended: self.extended,
+            entries: 64,
+        })
+        .build()
+    }
+}
+
+/// The adapter's model.
+pub struct ConnectX {
+    registers: Registers,
+    engine: Engine,
+    /// What its requests say that it is.
+    id: Bdf,
+}
+
+impl ConnectX {
+    /// An adapter as after reset.
+    pub fn new(
+        name: &str,
+        config: ConnectXConfig,
+        id: Bdf,
+        interrupt: Arc<Interrupt>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            registers: Registers::new(),
+            engine: Engine::start(name, config.profile, interrupt)?,
+            id,
+        })
+    }
+}
+
+impl Model for ConnectX {
+    fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
+        self.registers.read(offset, data);
+    }
+
+    fn bar_write(&mut self, context: &Context<'_>, _bar: usize, offset: u64, data: &[u8]) {
+        for action in self.registers.write(offset, data) {
+            let queue = self.registers.queue();
+            self.engine
+                .ring(action, || (queue, context.port.requester(self.id)));
+        }
+    }
+
+    fn reset(&mut self) {
+        self.registers.reset();
+        self.engine.reset();
+    }
+}
+
+/// The addresses in the list at the end of a command.
+fn pages(list: &[u8]) -> Vec<u64> {
+    let (pages, _) = list.as_chunks::<8>();
+    pages.iter().map(|&page| u64::from_be_bytes(page)).collect()
+}

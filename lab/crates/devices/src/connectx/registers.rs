@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! BAR 0: the initialisation segment, the pages of doorbells (UARs) and the gateways of TLP
+//! emulation.
+//!
+//! Registers are big-endian. What is not listed reads as 0.
+
+use std::time::Instant;
+
+/// Bytes of the BAR.
+pub const BAR_SIZE: u64 = 8 << 20;
+/// Numbers of UARs: page N is UAR N, and the first three are the initialisation segment's.
+pub const UARS: std::ops::Range<u32> = 3..0x400;
+/// First byte of the gateways, and how many there are, of a page each.
+pub const GATEWAY_BASE: u64 = 0x40_0000;
+pub const GATEWAYS: u64 = 4;
+/// First byte of MSI-X.
+pub const MSIX_TABLE: u32 = 0x7f_0000;
+pub const MSIX_PENDING: u32 = 0x7f_8000;
+const PAGE: u64 = 0x1000;
+const _: () = assert!(UARS.end as u64 * PAGE <= GATEWAY_BASE);
+
+/// The command queue: 2^5 entries of 2^6 bytes.
+pub const LOG_COMMANDS: u32 = 5;
+pub const LOG_STRIDE: u32 = 6;
+
+/// 28.40.1000: firmware that is nobody's.
+const FW_REV: u32 = 40 << 16 | 28;
+const FW_SUB: u32 = 1000;
+/// Revision of the command interface, which the driver insists on.
+const CMDIF_REV: u32 = 5;
+
+/// What a write starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Commands: a bit for each entry.
+    Commands(u32),
+    /// The consumer has come to `consumer` of an EQ, and may want the next event.
+    Eq {
+        number: u32,
+        consumer: u32,
+        arm: bool,
+    },
+    /// A CQ is armed: its next completion, or its next solicited one, is to be an event.
+    Cq {
+        number: u32,
+        consumer: u32,
+        solicited: bool,
+    },
+    /// There is work in a QP's send queue.
+    Send(u32),
+}
+
+/// The initialisation segment, and what of doorbells has arrived in part.
+#[derive(Debug)]
+pub struct Registers {
+    queue_high: u32,
+    queue_low: u32,
+    started: Instant,
+    /// First halves of CQ doorbells: UAR and value.
+    cq_halves: Vec<(u64, u32)>,
+}
+
+impl Registers {
+    pub fn new() -> Self {
+        Self {
+            queue_high: 0,
+            queue_low: 0,
+            started: Instant::now(),
+            cq_halves: vec![],
+        }
+    }
+
+    pub fn reset(&mut self) {
+        self.queue_high = 0;
+        self.queue_low = 0;
+        self.cq_halves.clear();
+    }
+
+    /// Address of the command queue.
+    pub fn queue(&self) -> u64 {
+        u64::from(self.queue_high) << 32 | u64::from(self.queue_low & !0xfff)
+    }
+
+    /// Reads any bytes.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        for (byte, at) in data.iter_mut().zip(offset..) {
+            let lane = usize::from(at.to_le_bytes()[0] & 3);
+            *byte = self.register(at & !3).to_be_bytes()[lane];
+        }
+    }
+
+    fn register(&self, offset: u64) -> u32 {
+        let micros = self.started.elapsed().as_micros();
+        // Counters wrap.
+        #[allow(clippy::cast_possible_truncation)]
+        let (low, high) = (micros as u32, (micros >> 32) as u32);
+        match offset {
+            0x000 => FW_REV,
+            0x004 => CMDIF_REV << 16 | FW_SUB,
+            0x010 => self.queue_high,
+            // Bits 10:8, the state of the interface, are 0: it is up.
+            0x014 => self.queue_low & !0xfff | LOG_COMMANDS << 4 | LOG_STRIDE,
+            // In the health buffer: the firmware once more. There is no error in it.
+            0x230 => FW_REV,
+            0x1000 => high,
+            0x1004 => low,
+            // The health counter: a second is ten beats.
+            0x1010 => low / 100_000,
+            _ => 0,
+        }
+    }
+
+    /// Writes 4 or 8 bytes; other writes are ignored.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> [Action; 2] {
+        let (words, rest) = data.as_chunks::<4>();
+        if !offset.is_multiple_of(4) || !rest.is_empty() {
+            log::debug!("ignored a write of {} bytes at {offset:#x}", data.len());
+            return [Action::None; 2];
+        }
+        let mut words = (offset..).step_by(4).zip(words);
+        [words.next(), words.next()].map(|word| {
+            word.map_or(Action::None, |(at, word)| {
+                self.write_register(at, u32::from_be_bytes(*word))
+            })
+        })
+    }
+
+    fn write_register(&mut self, offset: u64, value: u32) -> Action {
+        match offset {
+            0x010 => self.queue_high = value,
+            0x014 => self.queue_low = value,
+            0x018 => return Action::Commands(value),
+            _ if (u64::from(UARS.start) * PAGE..u64::from(UARS.end) * PAGE).contains(&offset) => {
+                return self.doorbell(offset / PAGE, offset % PAGE, value);
+            }
+            _ => {}
+        }
+        Action::None
+    }
+
+    /// A doorbell of 64 bits may come as two halves; the second one rings.
+    fn doorbell(&mut self, uar: u64, offset: u64, value: u32) -> Action {
+        match offset {
+            0x20 => {
+                self.cq_halves.retain(|&(of, _)| of != uar);
+                self.cq_halves.push((uar, value));
+                Action::None
+            }
+            0x24 => {
+                let Some(at) = self.cq_halves.iter().position(|&(of, _)| of == uar) else {
+                    return Action::None;
+                };
+                let (_, first) = self.cq_halves.swap_remove(at);
+                Action::Cq {
+                    number: value & 0xff_ffff,
+                    consumer: first & 0xff_ffff,
+                    // "Next" is command 0, "next solicited" is 1.
+                    solicited: first >> 24 & 1 != 0,
+                }
+            }
+            0x40 | 0x48 => Action::Eq {
+                number: value >> 24,
+                consumer: value & 0xff_ffff,
+                arm: offset == 0x40,
+            },
+            // Four registers of 512 bytes; a work request's second word holds the number.
+            0x800.. if offset % 0x100 == 4 => Action::Send(value >> 8),
+            _ => Action::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(registers: &Registers, offset: u64) -> u32 {
+        let mut data = [0; 4];
+        registers.read(offset, &mut data);
+        u32::from_be_bytes(data)
+    }
+
+    #[test]
+    fn the_driver_finds_a_healthy_interface() {
+        let registers = Registers::new();
+        assert_eq!(read(&registers, 0x004) >> 16, 5);
+        assert_eq!(read(&registers, 0x014), 0x56);
+        assert_eq!(read(&registers, 0x1fc), 0, "initialized");
+        let mut byte = [0xff];
+        for (offset, what) in [(0x238, "rfr, severity"), (0x23d, "syndrome")] {
+            registers.read(offset, &mut byte);
+            assert_eq!(byte, [0], "{what}");
+        }
+    }
+
+    #[test]
+    fn the_command_queue_is_where_the_driver_put_it() {
+        let mut registers = Registers::new();
+        registers.write(0x10, &1u32.to_be_bytes());
+        registers.write(0x14, &0x2345_6000u32.to_be_bytes());
+        assert_eq!(registers.queue(), 0x1_2345_6000);
+        assert_eq!(read(&registers, 0x014), 0x2345_6056);
+        let rung = registers.write(0x18, &0x8000_0001u32.to_be_bytes());
+        assert_eq!(rung, [Action::Commands(0x8000_0001), Action::None]);
+        registers.reset();
+        assert_eq!(registers.queue(), 0);
+    }
+
+    #[test]
+    fn doorbells_ring_whole_or_in_halves() {
+        let mut registers = Registers::new();
+        let words = |high: u32, low: u32| (u64::from(high) << 32 | u64::from(low)).to_be_bytes();
+        let cq = Action::Cq {
+            number: 7,
+            consumer: 0x12,
+            solicited: true,
+        };
+        assert_eq!(
+            registers.write(0x3020, &words(0x1100_0012, 7)),
+            [Action::None, cq]
+        );
+        registers.write(0x3020, &0x1100_0012u32.to_be_bytes());
+        registers.write(0x4020, &0x2000_0013u32.to_be_bytes());
+        assert_eq!(
+            registers.write(0x3024, &7u32.to_be_bytes()),
+            [cq, Action::None]
+        );
+        assert_eq!(
+            registers.write(0x3024, &7u32.to_be_bytes()),
+            [Action::None; 2],
+            "half of one"
+        );
+        for register in [0x800, 0x900, 0xa00, 0xc00, 0xd00] {
+            assert_eq!(
+                registers.write(0x3000 + register, &words(0x0000_2508, 0x1234_5603)),
+                [Action::None, Action::Send(0x12_3456)]
+            );
+        }
+        let eq = |arm| Action::Eq {
+            number: 3,
+            consumer: 9,
+            arm,
+        };
+        assert_eq!(
+            registers.write(0x3040, &0x0300_0009u32.to_be_bytes())[0],
+            eq(true)
+        );
+        assert_eq!(
+            registers.write(0x3048, &0x0300_0009u32.to_be_bytes())[0],
+            eq(false)
+        );
+    }
+
+    #[test]
+    fn what_is_no_register_is_ignored() {
+        let mut registers = Registers::new();
+        for (offset, len) in [(0x18, 1), (0x18, 2), (0x1a, 4), (0x400_0000, 4)] {
+            assert_eq!(
+                registers.write(offset, &vec![0xff; len]),
+                [Action::None; 2],
+                "{len} at {offset:#x}"
+            );
+        }
+    }
+}
