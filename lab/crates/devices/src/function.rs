@@ -7,7 +7,7 @@
 //! ones, and is ignored when written.
 
 use crate::{
-    config::{self, ConfigSpace, Event},
+    config::{self, ConfigSpace, Event, TphRequester},
     interrupt::Interrupt,
 };
 use fabric::{MapError, Port};
@@ -154,6 +154,7 @@ impl Function {
     fn sync_port(&self) {
         self.apply(self.config.command());
         self.apply(Event::DeviceControl(self.config.limits()));
+        self.steer();
         for (bar, _) in self.config.bars() {
             if let Some(address) = self.config.bar_address(bar) {
                 self.apply(Event::BarMoved { bar, address });
@@ -170,9 +171,15 @@ impl Function {
                 }
             }
             Event::DeviceControl(limits) => self.port.set_limits(limits),
-            // Read from the configuration space when a hint is sent.
-            Event::TphControl { .. } | Event::SteeringTag { .. } | Event::FunctionLevelReset => {}
+            Event::TphControl { .. } | Event::SteeringTag { .. } => self.steer(),
+            Event::FunctionLevelReset => {}
         }
+    }
+
+    fn steer(&self) {
+        let tph = self.config.tph();
+        self.port
+            .set_steering(tph.map(TphRequester::steering).unwrap_or_default());
     }
 
     /// Takes over what the function's requests ran into, before STATUS is read or cleared.

@@ -13,6 +13,8 @@
 //! there: guest memory, or a page whose translation is a peer's BAR. In the latter case the root
 //! complex passes on a TLP of its own with the translated address, which is recorded as well.
 //!
+//! Which hint a request carries may depend on the port's [`Steering`] at the moment when it is sent.
+//!
 //! What a completer sees thus comes from the recorded bytes alone. Reads are answered by
 //! completions, which are encoded, recorded and decoded likewise.
 //!
@@ -33,6 +35,7 @@ mod port;
 mod requester;
 mod split;
 mod state;
+mod steering;
 pub mod trace;
 
 pub use completer::Completer;
@@ -40,3 +43,4 @@ pub use error::{AttachError, DmaError, MapError};
 pub use iommu::{Iommu, PAGE_SIZE};
 pub use port::{Fabric, Limits, Port};
 pub use requester::Requester;
+pub use steering::{Namespace, Steering, Want};

@@ -2,7 +2,7 @@
 //! The fabric, and what a function tells it.
 
 use crate::{
-    AttachError, Completer, Iommu, MapError, Requester,
+    AttachError, Completer, Iommu, MapError, Requester, Steering,
     state::{PortState, State},
     trace::Tap,
 };
@@ -106,6 +106,11 @@ impl Port {
     /// Device Control: sizes of packets.
     pub fn set_limits(&self, limits: Limits) {
         self.with(|port| port.limits = limits);
+    }
+
+    /// TPH requester capability: what [`crate::Want::Steered`] becomes.
+    pub fn set_steering(&self, steering: Steering) {
+        self.with(|port| port.steering = steering);
     }
 
     /// Places BAR `bar` (0..=5) at `addr`, `size` bytes long.

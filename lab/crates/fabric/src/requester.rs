@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sending requests.
 
-use crate::{DmaError, Fabric, state::State};
+use crate::{DmaError, Fabric, Want, state::State};
 use std::sync::MutexGuard;
-use tlp::{Bdf, Hint};
+use tlp::Bdf;
 
 /// Sends one function's requests.
 ///
@@ -31,14 +31,20 @@ impl Requester {
     ///
     /// `Ok` means that the TLP was sent. Writes are posted: that nobody took it shows in the trace
     /// only.
-    pub fn write(&self, addr: u64, data: &[u8], hint: Option<Hint>) -> Result<usize, DmaError> {
+    pub fn write(&self, addr: u64, data: &[u8], want: impl Into<Want>) -> Result<usize, DmaError> {
         self.egress(addr)?
-            .write(self.port, self.id, addr, data, hint)
+            .write(self.port, self.id, addr, data, want.into())
     }
 
     /// Emits one memory read at `addr` for the front of `data`; returns how many bytes came back.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> Result<usize, DmaError> {
-        self.egress(addr)?.read(self.port, self.id, addr, data)
+        self.read_with(addr, data, Want::Nothing)
+    }
+
+    /// As [`Requester::read`], with a hint. A hinted read asks for whole DWs.
+    pub fn read_with(&self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
+        self.egress(addr)?
+            .read(self.port, self.id, addr, data, want)
     }
 
     /// The fabric, ready to take a request to `addr`.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the fabric's lock guards: the ports, the tap, and the way of one TLP.
 
-use crate::{Completer, DmaError, Iommu, Limits, memory::DmaMap, split, trace::Tap};
+use crate::{
+    Completer, DmaError, Iommu, Limits, Steering, Want, memory::DmaMap, split, trace::Tap,
+};
 use std::{borrow::Cow, ops::Range, sync::Arc};
 use tlp::{
-    Bdf, CompletionHeader, CompletionStatus, FieldError, Hint, MAX_ENCODED_LEN, MemRequest, Mode,
-    Tlp,
+    Bdf, CompletionHeader, CompletionStatus, FieldError, MAX_ENCODED_LEN, MemRequest, Mode, Tlp,
 };
 
 /// Read Completion Boundary of the root complex, bytes.
@@ -22,6 +23,7 @@ pub struct PortState {
     pub bus_master: bool,
     pub memory_enable: bool,
     pub limits: Limits,
+    pub steering: Steering,
     /// Address range of each BAR that is placed.
     pub bars: [Option<Range<u64>>; 6],
     pub memory: DmaMap,
@@ -40,6 +42,7 @@ impl PortState {
             bus_master: false,
             memory_enable: false,
             limits: Limits::default(),
+            steering: Steering::default(),
             bars: [const { None }; 6],
             memory: DmaMap::default(),
             epoch: 0,
@@ -124,9 +127,10 @@ impl State {
         requester: Bdf,
         addr: u64,
         data: &[u8],
-        hint: Option<Hint>,
+        want: Want,
     ) -> Result<usize, DmaError> {
         let sender = &mut self.ports[port];
+        let hint = want.on(&sender.steering);
         let len = split::request_len(addr, data.len(), sender.limits.max_payload);
         let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
         let mut request = MemRequest::for_bytes(requester, addr, len)?.with_tag(tag)?;
@@ -149,11 +153,21 @@ impl State {
         requester: Bdf,
         addr: u64,
         data: &mut [u8],
+        want: Want,
     ) -> Result<usize, DmaError> {
         let sender = &mut self.ports[port];
+        let hint = want.on(&sender.steering);
         let len = split::request_len(addr, data.len(), sender.limits.max_read_request);
-        let tag = sender.take_tag(None);
-        let request = MemRequest::for_bytes(requester, addr, len)?.with_tag(tag)?;
+        let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
+        let mut request = MemRequest::for_bytes(requester, addr, len)?.with_tag(tag)?;
+        // Bytes that are asked for in front of the first one that is wanted.
+        let mut skip = 0;
+        if let Some(hint) = hint {
+            // In non-flit mode the tag takes the place of the byte enables.
+            let last_be = if request.len_dw() == 1 { 0 } else { 0xf };
+            request = request.with_byte_enables(0xf, last_be)?.with_hint(hint);
+            skip = in_dw(addr);
+        }
         let wire = self.encode(&Tlp::MemRead(request))?;
         let mut returned = 0;
         for completion in self.deliver_read(port, &wire)? {
@@ -167,7 +181,7 @@ impl State {
                     status: header.status(),
                 });
             }
-            let lead = usize::from(header.lower_address() & 0b11);
+            let lead = usize::from(header.lower_address() & 0b11) + std::mem::take(&mut skip);
             let taken = payload.len().saturating_sub(lead).min(len - returned);
             data[returned..returned + taken].copy_from_slice(&payload[lead..lead + taken]);
             returned += taken;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{BAR, BAR_SIZE, Bench, INITIATOR, RAM, RAM_SIZE, TARGET, write_all};
-use fabric::{AttachError, DmaError, Limits, trace::Destination};
+use fabric::{AttachError, DmaError, Limits, Namespace, Steering, Want, trace::Destination};
 use std::os::unix::fs::FileExt;
 use tlp::{CompletionStatus, Hint, Mode, Ph, SteeringTag, Tlp};
 
@@ -386,4 +386,62 @@ fn names_are_unique() {
         ));
     }
     bench.fabric.attach("third", TARGET, None).unwrap();
+}
+
+#[test]
+fn hinted_reads_return_the_bytes_that_were_asked_for() {
+    for mode in [Mode::NonFlit, Mode::Flit] {
+        let bench = Bench::new(mode);
+        let data: Vec<u8> = (0..=255).collect();
+        bench.ram.write_all_at(&data, 0x40).unwrap();
+        let requester = bench.requester();
+        for (offset, len) in [(0usize, 256usize), (1, 6), (3, 1), (2, 200), (5, 3)] {
+            let mut got = vec![0; len];
+            let mut done = 0;
+            while done < len {
+                let at = RAM + 0x40 + (offset + done) as u64;
+                done += requester
+                    .read_with(at, &mut got[done..], Want::Hint(HINT))
+                    .unwrap();
+            }
+            assert_eq!(
+                got,
+                data[offset..offset + len],
+                "{len} at {offset} in {mode}"
+            );
+        }
+        let mut hints = bench.trace().into_iter().filter_map(|record| {
+            match Tlp::decode(&record.bytes, mode).unwrap() {
+                Tlp::MemRead(request) => Some(request.hint()),
+                _ => None,
+            }
+        });
+        assert!(hints.all(|hint| hint == Some(HINT)));
+    }
+}
+
+#[test]
+fn steering_is_that_of_the_moment() {
+    let bench = Bench::new(Mode::Flit);
+    let requester = bench.requester();
+    let want = Want::Steered {
+        ph: Ph::Target,
+        index: 1,
+    };
+    let steering = Steering {
+        namespace: Some(Namespace::Ext),
+        table: Some(vec![0, 0xbef0]),
+    };
+    requester.write(BAR, &[1; 4], want).unwrap();
+    bench.initiator.set_steering(steering);
+    requester.write(BAR, &[1; 4], want).unwrap();
+    bench.initiator.set_steering(Steering::default());
+    requester.write(BAR, &[1; 4], want).unwrap();
+    let tag = SteeringTag::Ext(0xbef0);
+    let hint = Hint {
+        ph: Ph::Target,
+        tag,
+    };
+    let hints = bench.completer.take().into_iter().map(|write| write.hint);
+    assert!(hints.eq([None, Some(hint), None]));
 }

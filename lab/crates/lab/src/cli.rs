@@ -133,6 +133,9 @@ pub struct ShellArgs {
     /// Directory for traces and logs
     #[arg(long, value_name = "DIR", default_value = "/tph/repo/out/shell")]
     pub out: PathBuf,
+    /// Run this command in the guest instead, and end
+    #[arg(long, value_name = "COMMAND")]
+    pub run: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub devices: Devices,

@@ -9,7 +9,7 @@ use lab::style::relative;
 use lab::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm};
 use lab::{check, conformance, demo, serve, trace};
 use std::error::Error;
-use std::io::{IsTerminal, stdin, stdout};
+use std::io::{IsTerminal, Write, stdin, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -94,9 +94,15 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             Ok(totals.failed == 0)
         }
         Command::Shell(args) => {
-            if !stdin().is_terminal() || !stdout().is_terminal() {
-                return Err("a shell needs a terminal; for a command in the guest use `lab check` or `lab demo`".into());
-            }
+            let task = match args.run {
+                Some(script) => Task::Script(script),
+                None if stdin().is_terminal() && stdout().is_terminal() => Task::Shell,
+                None => {
+                    return Err(
+                        "a shell needs a terminal; for a command in the guest use --run".into(),
+                    );
+                }
+            };
             let lab = Lab::set_up(&args.kernel)?;
             let vm = Vm {
                 kernel: &lab.kernel,
@@ -105,12 +111,15 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 devices: Some(args.devices),
                 devices_end: DevicesEnd::default(),
                 append: &[],
-                task: Task::Shell,
+                task,
                 limit: SHELL_LIMIT,
                 out: &args.out,
             };
-            vm::run(&lab.setup, &vm, &lab.interrupt, &mut |_| {})?;
-            Ok(true)
+            let run = vm::run(&lab.setup, &vm, &lab.interrupt, &mut |line| {
+                // Whoever does not read on still wants the guest to end well.
+                let _ = writeln!(stdout(), "{line}");
+            })?;
+            Ok(run.status == 0)
         }
     }
 }

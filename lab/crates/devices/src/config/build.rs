@@ -130,7 +130,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// TPH requester, ST table in the capability.
+    /// TPH requester.
     #[must_use]
     pub fn tph(mut self, tph: TphCapability) -> Self {
         self.tph = Some((tph.place(&mut self), tph.entries));

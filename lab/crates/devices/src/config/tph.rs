@@ -2,6 +2,7 @@
 //! The TPH requester capability (extended capability 0x17).
 
 use super::ConfigBuilder;
+use fabric::{Namespace, Steering};
 
 /// Offset of the control register within the capability.
 pub(super) const CONTROL: usize = 8;
@@ -34,30 +35,30 @@ pub enum RequesterEnable {
     TphAndExtended,
 }
 
-/// What a function's TPH requester capability announces: No-ST mode and device-specific mode, ST
-/// table in the capability.
+/// What a function's TPH requester capability announces: No-ST mode and device-specific mode.
 #[derive(Clone, Copy, Debug)]
 pub struct TphCapability {
     /// Extended TPH Requester Supported: 16-bit tags.
     pub extended: bool,
-    /// Entries of the ST table, 1..=64.
+    /// Entries of the ST table in the capability, 1..=64; 0 if there is no table, and the tags are the
+    /// device's own.
     pub entries: usize,
 }
 
 impl TphCapability {
     pub(super) fn place(self, builder: &mut ConfigBuilder) -> usize {
         assert!(
-            (1..=64).contains(&self.entries),
-            "an ST table in the capability has 1 to 64 entries"
+            self.entries <= 64,
+            "an ST table in the capability has 64 entries at most"
         );
         let at = builder.extended_capability(0x17, 1, TABLE + 2 * self.entries);
-        let (no_st, device_specific, in_capability) = (1, 1 << 2, 0b01 << 9);
-        let size = u32::try_from(self.entries - 1).expect("below 64") << 16;
+        let (no_st, device_specific) = (1, 1 << 2);
         let extended = u32::from(self.extended) << 8;
-        builder.set32(
-            at + 4,
-            no_st | device_specific | extended | in_capability | size,
-        );
+        let table = match u32::try_from(self.entries).expect("64 at most") {
+            0 => 0,
+            entries => 0b01 << 9 | (entries - 1) << 16,
+        };
+        builder.set32(at + 4, no_st | device_specific | extended | table);
         // Without Extended the upper enable bit and the upper halves of the entries are hardwired.
         builder.allow16(at + CONTROL, if self.extended { 0x0307 } else { 0x0107 });
         for entry in 0..self.entries {
@@ -109,5 +110,21 @@ impl<'a> TphRequester<'a> {
     pub fn entry(self, number: usize) -> Option<u16> {
         let (entries, _) = self.capability[TABLE..].as_chunks::<2>();
         entries.get(number).copied().map(u16::from_le_bytes)
+    }
+
+    /// What it makes of hints that depend on it: nothing but device-specific mode has tags.
+    #[must_use]
+    pub fn steering(self) -> Steering {
+        let namespace = match self.enable() {
+            RequesterEnable::Off | RequesterEnable::Reserved => None,
+            RequesterEnable::Tph => Some(Namespace::St),
+            RequesterEnable::TphAndExtended => Some(Namespace::Ext),
+        };
+        let (entries, _) = self.capability[TABLE..].as_chunks::<2>();
+        let table = entries.iter().map(|&entry| u16::from_le_bytes(entry));
+        Steering {
+            namespace: namespace.filter(|_| self.mode() == StMode::DeviceSpecific),
+            table: (!entries.is_empty()).then(|| table.collect()),
+        }
     }
 }

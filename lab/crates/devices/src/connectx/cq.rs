@@ -2,34 +2,13 @@
 //! Completion queues.
 
 use super::capabilities::MAX_CQ_LOG;
+use super::cqe::{self as entries, Opcode};
 use super::dma::{Buffer, Dma, Fault, Owner};
 use super::ifc::cqc;
 use super::pages;
 use super::status::Refusal;
 use super::wire::cqe;
-
-/// How a work request ended, as a completion says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Opcode {
-    /// A request of a send queue ended well.
-    Requester = 0,
-    /// An RDMA write with immediate data arrived.
-    ResponderWriteImm = 1,
-    /// A message arrived.
-    ResponderSend = 2,
-    /// A message with immediate data arrived.
-    ResponderSendImm = 3,
-    /// Go on in the new buffer.
-    Resize = 5,
-    /// A request of a send queue failed.
-    RequesterError = 13,
-    /// A receive failed.
-    ResponderError = 14,
-}
-
-/// A completion.
-pub type Cqe = [u8; cqe::LAYOUT.len];
+use std::time::{Duration, Instant};
 
 /// What a CQ is waiting to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +41,8 @@ impl Ring {
         let buffer = Buffer::paged(
             Owner::Cq(number),
             &pages(list),
-            12 + cqc::log_page_size.get32(context),
-            // Its unit is 64 bytes.
-            64 * cqc::page_offset.get(context),
+            cqc::log_page_size.get32(context),
+            cqc::page_offset.get(context),
             stride << log_size,
         );
         Ok(Self {
@@ -89,8 +67,10 @@ pub struct Cq {
     doorbell: Buffer,
     producer: u32,
     armed: Armed,
-    /// Completions since the last event that it might have been told with.
+    /// Completions since the last event.
     untold: u32,
+    /// When the next event is due, if it waits for more completions.
+    due: Option<Instant>,
     /// It was full: nothing more comes.
     overrun: bool,
 }
@@ -119,6 +99,7 @@ impl Cq {
             producer: 0,
             armed: Armed::No,
             untold: 0,
+            due: None,
             overrun: false,
         })
     }
@@ -163,24 +144,26 @@ impl Cq {
         Ok(())
     }
 
-    /// The consumer wants to hear of the next completion after `consumer`; says whether it is there.
-    pub fn arm(&mut self, consumer: u32, solicited: bool) -> bool {
+    /// The consumer wants to hear of the next completion after `consumer`; says whether it is to be
+    /// told now.
+    pub fn arm(&mut self, consumer: u32, solicited: bool, now: Instant) -> bool {
         self.armed = if solicited {
             Armed::Solicited
         } else {
             Armed::Any
         };
         // Which of those that are there were solicited is not kept: one event too many does no harm.
-        let pending = (self.producer ^ consumer) & COUNTER != 0;
-        if pending {
-            self.armed = Armed::No;
-            self.untold = 0;
-        }
-        pending
+        (self.producer ^ consumer) & COUNTER != 0 && self.is_to_be_told(now)
     }
 
     /// Puts a completion in.
-    pub fn post(&mut self, dma: &Dma, mut entry: Cqe, solicited: bool) -> Result<Told, Fault> {
+    pub fn post(
+        &mut self,
+        dma: &Dma,
+        mut entry: entries::Bytes,
+        solicited: bool,
+        now: Instant,
+    ) -> Result<Told, Fault> {
         if self.overrun {
             return Ok(Told::Quietly);
         }
@@ -194,29 +177,60 @@ impl Cq {
             op if op == Opcode::RequesterError as u64 || op == Opcode::ResponderError as u64
         );
         self.write(dma, &mut entry)?;
-        self.untold += 1;
+        self.untold = self.untold.saturating_add(1);
         let wanted = match self.armed {
             Armed::No => false,
             Armed::Solicited => solicited || error,
             Armed::Any => true,
         };
-        if !wanted {
-            return Ok(Told::Quietly);
+        if wanted && self.is_to_be_told(now) {
+            Ok(Told::Event)
+        } else {
+            Ok(Told::Quietly)
         }
-        self.armed = Armed::No;
-        self.untold = 0;
-        Ok(Told::Event)
     }
 
-    fn write(&mut self, dma: &Dma, entry: &mut Cqe) -> Result<(), Fault> {
+    /// When it is to be looked at again, if it is moderated.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Whether the event that was waited with is to be told now.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        let expired = self.due.is_some_and(|due| due <= now);
+        if expired {
+            self.tell();
+        }
+        expired
+    }
+
+    /// Whether something that the consumer wants to hear of is to be told now, or with what follows.
+    fn is_to_be_told(&mut self, now: Instant) -> bool {
+        let count = cqc::cq_max_count.get32(&self.context);
+        let period = Duration::from_micros(cqc::cq_period.get(&self.context));
+        if self.untold < count && !period.is_zero() {
+            self.due.get_or_insert(now + period);
+            return false;
+        }
+        self.tell();
+        true
+    }
+
+    fn tell(&mut self) {
+        self.armed = Armed::No;
+        self.untold = 0;
+        self.due = None;
+    }
+
+    fn write(&mut self, dma: &Dma, entry: &mut entries::Bytes) -> Result<(), Fault> {
         let index = self.producer & (self.ring.size() - 1);
         let lap = self.producer >> self.ring.log_size & 1;
         cqe::owner.set(entry, lap.into());
         let at = u64::from(index) * self.ring.stride + (self.ring.stride - 64);
         // The owner is in the last bytes, and must not be seen before the rest.
         let (body, tail) = entry.split_at(entry.len() - 4);
-        dma.write(&self.ring.buffer, at, body, None)?;
-        dma.write(&self.ring.buffer, at + body.len() as u64, tail, None)?;
+        dma.write(&self.ring.buffer, at, body)?;
+        dma.write(&self.ring.buffer, at + body.len() as u64, tail)?;
         self.producer = self.producer.wrapping_add(1);
         Ok(())
     }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! DMA that a live object justifies.
 //!
-//! There is no way to address memory but through a [`Buffer`], and a buffer belongs to the object
-//! that the driver gave it to: it ends with the object. A device that writes into memory that was
+//! There is no way to address memory but through a [`Buffer`] or the [`Span`] of a memory key, and
+//! they belong to the object that the driver gave the memory to: a buffer ends with it. A device that writes into memory that was
 //! given back would make the guest crash far from the cause.
 
-use fabric::{DmaError, Requester};
+use fabric::{DmaError, Requester, Want};
 use std::fmt::{self, Display, Formatter};
 use thiserror::Error;
-use tlp::Hint;
 
 /// Whose memory it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,18 +88,21 @@ impl Buffer {
         }
     }
 
-    /// `len` bytes from `offset` on in `pages`, which have 2^`page_shift` bytes each; none if there are
-    /// too few of them, or what is said of them makes no sense.
+    /// `len` bytes as the context of a queue describes them, with the addresses of its pages: these have
+    /// 2^(12 + `log_page_size`) bytes, and `page_offset` counts 64th of one. None if there are too few
+    /// of them.
     pub fn paged(
         owner: Owner,
         pages: &[u64],
-        page_shift: u32,
-        offset: u64,
+        log_page_size: u32,
+        page_offset: u64,
         len: u64,
     ) -> Option<Self> {
+        let page_shift = 12 + log_page_size;
         if page_shift >= 63 {
             return None;
         }
+        let offset = page_offset.checked_mul(1 << (page_shift - 6))?;
         let needed = offset.checked_add(len)?.div_ceil(1 << page_shift);
         let needed = usize::try_from(needed).ok()?;
         Some(Self {
@@ -112,13 +114,8 @@ impl Buffer {
         })
     }
 
-    /// Whose it is.
-    pub fn owner(&self) -> Owner {
-        self.owner
-    }
-
-    /// The piece at `offset` of up to `len` bytes that lies in one page: address and length.
-    fn piece(&self, offset: u64, len: usize) -> Result<(u64, usize), Fault> {
+    /// The front of `len` bytes at `offset` that lies in one page.
+    fn span(&self, offset: u64, len: usize) -> Result<Span, Fault> {
         let outside = || Fault::Outside {
             owner: self.owner,
             offset,
@@ -133,7 +130,41 @@ impl Buffer {
         let within = at & ((1 << self.page_shift) - 1);
         let addr = self.pages.get(page).ok_or_else(outside)?;
         let room = usize::try_from((1 << self.page_shift) - within).unwrap_or(usize::MAX);
-        Ok((addr.wrapping_add(within), len.min(room)))
+        let addr = addr.wrapping_add(within);
+        Ok(Span::new(self.owner, addr, len.min(room)))
+    }
+}
+
+/// Memory in one piece that an object justifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    owner: Owner,
+    addr: u64,
+    len: usize,
+}
+
+impl Span {
+    fn fault(self, source: DmaError) -> Fault {
+        Fault::Fabric {
+            owner: self.owner,
+            source,
+        }
+    }
+
+    /// `len` bytes at `addr` for `owner`.
+    pub fn new(owner: Owner, addr: u64, len: usize) -> Self {
+        Self { owner, addr, len }
+    }
+
+    /// Its address on the bus.
+    #[cfg(test)]
+    pub fn addr(self) -> u64 {
+        self.addr
+    }
+
+    /// Its bytes.
+    pub fn len(self) -> usize {
+        self.len
     }
 }
 
@@ -145,39 +176,48 @@ impl Dma {
         Self(requester)
     }
 
+    /// Fills `data` from the front of `span`, TLP by TLP.
+    pub fn read_span(&self, span: Span, data: &mut [u8], want: Want) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < data.len() {
+            let addr = span.addr.wrapping_add(done as u64);
+            let read = self.0.read_with(addr, &mut data[done..], want);
+            done += read.map_err(|source| span.fault(source))?;
+        }
+        Ok(())
+    }
+
+    /// Writes `data` to the front of `span`, TLP by TLP.
+    pub fn write_span(&self, span: Span, data: &[u8], want: Want) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < data.len() {
+            let addr = span.addr.wrapping_add(done as u64);
+            let written = self.0.write(addr, &data[done..], want);
+            done += written.map_err(|source| span.fault(source))?;
+        }
+        Ok(())
+    }
+
     /// Fills `data` from `offset` of `buffer` on.
     pub fn read(&self, buffer: &Buffer, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
         let mut done = 0;
         while done < data.len() {
-            let (addr, len) = buffer.piece(offset + done as u64, data.len() - done)?;
-            let part = &mut data[done..done + len];
-            done += self.0.read(addr, part).map_err(|source| Fault::Fabric {
-                owner: buffer.owner,
-                source,
-            })?;
+            let span = buffer.span(offset + done as u64, data.len() - done)?;
+            let end = done + span.len;
+            self.read_span(span, &mut data[done..end], Want::Nothing)?;
+            done = end;
         }
         Ok(())
     }
 
     /// Writes `data` to `offset` of `buffer`.
-    pub fn write(
-        &self,
-        buffer: &Buffer,
-        offset: u64,
-        data: &[u8],
-        hint: Option<Hint>,
-    ) -> Result<(), Fault> {
+    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<(), Fault> {
         let mut done = 0;
         while done < data.len() {
-            let (addr, len) = buffer.piece(offset + done as u64, data.len() - done)?;
-            let part = &data[done..done + len];
-            done += self
-                .0
-                .write(addr, part, hint)
-                .map_err(|source| Fault::Fabric {
-                    owner: buffer.owner,
-                    source,
-                })?;
+            let span = buffer.span(offset + done as u64, data.len() - done)?;
+            let end = done + span.len;
+            self.write_span(span, &data[done..end], Want::Nothing)?;
+            done = end;
         }
         Ok(())
     }
@@ -191,28 +231,38 @@ mod tests {
 
     #[test]
     fn a_buffer_is_where_its_pages_are() {
-        let buffer = Buffer::paged(OWNER, &[0x7000, 0x3000, 0x9000], 12, 0x40, 0x2000).unwrap();
-        assert_eq!(buffer.piece(0, 8).unwrap(), (0x7040, 8));
-        assert_eq!(buffer.piece(0xfc0, 8).unwrap(), (0x3000, 8));
-        assert_eq!(buffer.piece(0xfb8, 16).unwrap(), (0x7ff8, 8));
-        assert_eq!(buffer.piece(0x1ff8, 8).unwrap(), (0x9038, 8));
+        let buffer = Buffer::paged(OWNER, &[0x7000, 0x3000, 0x9000], 0, 1, 0x2000).unwrap();
+        let span = |buffer: &Buffer, offset, len| {
+            let span = buffer.span(offset, len).unwrap();
+            (span.addr, span.len)
+        };
+        assert_eq!(span(&buffer, 0, 8), (0x7040, 8));
+        assert_eq!(span(&buffer, 0xfc0, 8), (0x3000, 8));
+        assert_eq!(span(&buffer, 0xfb8, 16), (0x7ff8, 8));
+        assert_eq!(span(&buffer, 0x1ff8, 8), (0x9038, 8));
         for (offset, len) in [(0x1ff8, 9), (0x2000, 1), (u64::MAX, 2)] {
             assert!(matches!(
-                buffer.piece(offset, len),
+                buffer.span(offset, len),
                 Err(Fault::Outside { owner: OWNER, .. })
             ));
         }
         let one = Buffer::contiguous(OWNER, 0xffff_f000, 16);
-        assert_eq!(one.piece(8, 8).unwrap(), (0xffff_f008, 8));
-        assert!(one.piece(8, 9).is_err());
+        assert_eq!(span(&one, 8, 8), (0xffff_f008, 8));
+        assert!(one.span(8, 9).is_err());
     }
 
     #[test]
     fn a_buffer_has_its_pages() {
-        assert!(Buffer::paged(OWNER, &[0; 2], 12, 0, 0x2000).is_some());
-        assert!(Buffer::paged(OWNER, &[0; 2], 12, 1, 0x2000).is_none());
-        assert!(Buffer::paged(OWNER, &[], 12, 0, 1).is_none());
-        assert!(Buffer::paged(OWNER, &[0; 2], 12, u64::MAX, 1).is_none());
-        assert!(Buffer::paged(OWNER, &[0; 2], 63, 0, 1).is_none());
+        assert!(Buffer::paged(OWNER, &[0; 2], 0, 0, 0x2000).is_some());
+        assert!(Buffer::paged(OWNER, &[0; 2], 0, 1, 0x2000).is_none());
+        assert!(Buffer::paged(OWNER, &[], 0, 0, 1).is_none());
+        assert!(Buffer::paged(OWNER, &[0; 2], 0, u64::MAX, 1).is_none());
+        assert!(Buffer::paged(OWNER, &[0; 2], 51, 0, 1).is_none());
+    }
+
+    #[test]
+    fn the_offset_is_a_part_of_the_page() {
+        let buffer = Buffer::paged(OWNER, &[0x10_0000], 3, 0x18, 0x1000).unwrap();
+        assert_eq!(buffer.span(0, 8).unwrap().addr, 0x10_3000);
     }
 }

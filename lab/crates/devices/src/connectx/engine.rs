@@ -5,9 +5,9 @@
 //! the device works costs no memory.
 
 use super::Profile;
-use super::commands::Queue;
 use super::dma::{Dma, Fault};
 use super::hca::Hca;
+use super::queue::Queue;
 use super::registers::{Action, LOG_COMMANDS};
 use crate::interrupt::Interrupt;
 use fabric::Requester;
@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 /// What has been rung and not been looked at.
 #[derive(Default)]
@@ -41,6 +42,8 @@ impl Rung {
     }
 }
 
+const PANICKED: &str = "a user of the bell panicked";
+
 #[derive(Default)]
 struct Bell {
     rung: Mutex<Rung>,
@@ -49,7 +52,27 @@ struct Bell {
 
 impl Bell {
     fn lock(&self) -> MutexGuard<'_, Rung> {
-        self.rung.lock().expect("a user of the bell panicked")
+        self.rung.lock().expect(PANICKED)
+    }
+
+    /// Waits until something is rung, or `hca` has something to do.
+    fn wait(&self, hca: Option<&Hca>) -> Rung {
+        let rung = self.lock();
+        let mut rung = match hca.map(|hca| (hca.is_busy(), hca.deadline())) {
+            Some((true, _)) => rung,
+            Some((false, Some(deadline))) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let waited = self
+                    .woken
+                    .wait_timeout_while(rung, left, |rung| rung.is_empty());
+                waited.expect(PANICKED).0
+            }
+            _ => {
+                let waited = self.woken.wait_while(rung, |rung| rung.is_empty());
+                waited.expect(PANICKED)
+            }
+        };
+        std::mem::take(&mut rung)
     }
 }
 
@@ -134,10 +157,7 @@ impl Drop for Engine {
 fn work(bell: &Bell, name: &str, profile: Profile, interrupt: &Arc<Interrupt>) {
     let mut hca: Option<Hca> = None;
     loop {
-        let rung = {
-            let waiting = bell.woken.wait_while(bell.lock(), |rung| rung.is_empty());
-            std::mem::take(&mut *waiting.expect("a user of the bell panicked"))
-        };
+        let rung = bell.wait(hca.as_ref());
         if rung.end {
             return;
         }
@@ -166,7 +186,9 @@ fn work(bell: &Bell, name: &str, profile: Profile, interrupt: &Arc<Interrupt>) {
             ));
         }
         let Some(hca) = &mut hca else {
-            log::warn!("{name}: a doorbell before the first command");
+            if commands != 0 || !sends.is_empty() || !cqs.is_empty() || !eqs.is_empty() {
+                log::warn!("{name}: a doorbell before the first command");
+            }
             continue;
         };
         if let Err(fault) = serve(hca, commands, &sends, &cqs, &eqs) {
@@ -193,6 +215,8 @@ fn serve(
     for &number in sends {
         hca.send(number);
     }
+    hca.expire(Instant::now())?;
+    hca.work()?;
     for entry in 0..1 << LOG_COMMANDS {
         if commands >> entry & 1 != 0 {
             hca.command(entry)?;

@@ -58,9 +58,8 @@ impl Eq {
         let buffer = Buffer::paged(
             Owner::Eq(number),
             &pages(list),
-            12 + eqc::log_page_size.get32(context),
-            // Its unit is 64 bytes.
-            64 * eqc::page_offset.get(context),
+            eqc::log_page_size.get32(context),
+            eqc::page_offset.get(context),
             (eqe::LAYOUT.len as u64) << log_size,
         );
         Ok(Self {
@@ -112,8 +111,8 @@ impl Eq {
         let at = u64::from(index) * entry.len() as u64;
         // The owner is in the last bytes, and must not be seen before the rest.
         let (body, tail) = entry.split_at(entry.len() - 4);
-        dma.write(&self.buffer, at, body, None)?;
-        dma.write(&self.buffer, at + body.len() as u64, tail, None)?;
+        dma.write(&self.buffer, at, body)?;
+        dma.write(&self.buffer, at + body.len() as u64, tail)?;
         self.producer = self.producer.wrapping_add(1);
         log::debug!("EQ {}: {kind:?} in entry {index}", self.number);
         self.fire(interrupt);

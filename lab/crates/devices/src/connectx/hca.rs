@@ -1,41 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The adapter's state, and the commands that change it.
+//! The adapter's state: its objects, and what they tell the driver.
+
+mod commands;
+mod transport;
 
 use super::Profile;
 use super::capabilities::{
     Capabilities, LOG_MAX_CQ, LOG_MAX_MKEY, LOG_MAX_PD, LOG_MAX_QP, LOG_MAX_SRQ, LOG_MAX_XRCD,
     MAX_EQS,
 };
-use super::commands::Queue;
-use super::cq::Cq;
+use super::cq::{Cq, Told};
+use super::cqe::Bytes;
 use super::dma::{Dma, Fault};
 use super::eq::{Eq, Kind};
-use super::ifc::{
-    create_cq_in, create_eq_in, create_mkey_in, create_qp_in, create_srq_in, mad_ifc_in,
-    modify_cq_in, query_adapter_out, query_adapter_param_block, query_hca_cap_in,
-    query_hca_vport_context_out, query_issi_out, query_pages_out, query_qp_out, rst2init_qp_in,
-    set_hca_cap_in,
-};
-use super::layout::Layout;
 use super::mkey::Mkey;
 use super::port::Port;
-use super::qp::{Qp, Transition};
+use super::qp::Qp;
+use super::queue::Queue;
 use super::registers::UARS;
-use super::status::Refusal;
+use super::srq::Srq;
 use super::table::Table;
-use super::wire::{reply, request};
 use crate::interrupt::Interrupt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// Where the list of a create command begins.
-const LIST: usize = create_cq_in::LAYOUT.len;
-/// Length of most answers.
-const SHORT: usize = reply::LAYOUT.len;
-/// The vendor: an OUI.
-const VENDOR: u64 = 0x2c9;
-const BOARD: &[u8; 16] = b"TPH0000000001\0\0\0";
-/// op_mod of MODIFY_CQ: another buffer.
-const RESIZE: u64 = 1;
+/// Numbers of memory keys. Key 0x100, of index 1, is the mark that ends a list of receive requests.
+const MKEYS: std::ops::Range<u32> = 0x100..1 << LOG_MAX_MKEY;
+/// How often a queue pair in error is looked at for receive requests, which nobody rings for: at
+/// first, and at last.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_LAST: Duration = Duration::from_millis(128);
 
 /// The adapter, from the first command after a reset on.
 pub struct Hca {
@@ -50,8 +45,16 @@ pub struct Hca {
     xrcds: Table<()>,
     mkeys: Table<Mkey>,
     cqs: Table<Cq>,
-    srqs: Table<Vec<u8>>,
+    srqs: Table<Srq>,
     qps: Table<Qp>,
+    /// Queue pairs whose send queue may hold requests that can be executed now.
+    active: BTreeSet<u32>,
+    /// Queue pairs whose peer was not ready.
+    retrying: BTreeSet<u32>,
+    /// Queue pairs in error: when each is looked at next, and how long after the time before.
+    in_error: BTreeMap<u32, (Instant, Duration)>,
+    /// CQs that wait for more completions before they tell.
+    moderated: BTreeSet<u32>,
 }
 
 impl Hca {
@@ -66,11 +69,15 @@ impl Hca {
             eqs: Table::new(1..u32::from(MAX_EQS)),
             pds: Table::new(1..1 << LOG_MAX_PD),
             xrcds: Table::new(1..1 << LOG_MAX_XRCD),
-            mkeys: Table::new(1..1 << LOG_MAX_MKEY),
+            mkeys: Table::new(MKEYS),
             cqs: Table::new(1..1 << LOG_MAX_CQ),
             srqs: Table::new(1..1 << LOG_MAX_SRQ),
             // 0 and 1 are the ports' own.
             qps: Table::new(2..1 << LOG_MAX_QP),
+            active: BTreeSet::new(),
+            retrying: BTreeSet::new(),
+            in_error: BTreeMap::new(),
+            moderated: BTreeSet::new(),
         }
     }
 
@@ -111,19 +118,59 @@ impl Hca {
             log::warn!("a doorbell of CQ {number}, which there is none");
             return Ok(());
         };
-        if cq.arm(consumer, solicited) {
-            let eq = cq.eq();
-            return self.post(eq, Kind::Completion, &completion_of(number));
-        }
-        Ok(())
+        let tell = cq.arm(consumer, solicited, Instant::now());
+        self.after_look_at_cq(number, tell)
     }
 
     /// A send queue has work.
     pub fn send(&mut self, number: u32) {
-        match self.qps.get(number) {
-            Some(qp) => log::debug!("QP {number}: doorbell in {:?}", qp.state),
-            None => log::warn!("a doorbell of QP {number}, which there is none"),
+        if self.qps.get(number).is_some() {
+            self.active.insert(number);
+        } else {
+            log::warn!("a doorbell of QP {number}, which there is none");
         }
+    }
+
+    /// Whether there is work that can be done now.
+    pub fn is_busy(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// When there is something to do next although nobody rings.
+    pub fn deadline(&self) -> Option<Instant> {
+        let retries = self.retrying.iter().filter_map(|&number| {
+            let qp = self.qps.get(number)?;
+            Some(qp.retry?.at)
+        });
+        let looks = self.in_error.values().map(|&(at, _)| at);
+        let told = self.moderated.iter();
+        let told = told.filter_map(|&number| self.cqs.get(number)?.due());
+        retries.chain(looks).chain(told).min()
+    }
+
+    /// Does what is due.
+    pub fn expire(&mut self, now: Instant) -> Result<(), Fault> {
+        for number in self.moderated.clone() {
+            let tell = self.cqs.get_mut(number).is_some_and(|cq| cq.expire(now));
+            self.after_look_at_cq(number, tell)?;
+        }
+        for number in self.retrying.clone() {
+            let retry = self.qps.get(number).and_then(|qp| qp.retry);
+            if retry.is_none_or(|retry| retry.at <= now) {
+                self.retrying.remove(&number);
+                self.active.insert(number);
+            }
+        }
+        let due = self.in_error.iter().filter(|(_, (at, _))| *at <= now);
+        for number in due.map(|(&number, _)| number).collect::<Vec<_>>() {
+            if self.flush(number)? {
+                self.in_error.insert(number, (now + LOOK_FIRST, LOOK_FIRST));
+            } else if let Some((at, pause)) = self.in_error.get_mut(&number) {
+                *pause = (*pause * 2).min(LOOK_LAST);
+                *at = now + *pause;
+            }
+        }
+        Ok(())
     }
 
     /// What there is, for the log.
@@ -156,225 +203,58 @@ impl Hca {
         }
     }
 
-    /// The whole answer to a command.
-    fn answer(&mut self, input: &[u8]) -> Vec<u8> {
-        let opcode = request::opcode.get(input);
-        match self.execute(opcode, input) {
-            Ok(output) => {
-                log::debug!("{opcode:#x}: {}", request::LAYOUT.show(input));
-                output
-            }
-            Err(refusal) => {
-                log::info!(
-                    "{opcode:#x} refused, {refusal}: {}",
-                    request::LAYOUT.show(input)
-                );
-                let mut output = vec![0; SHORT];
-                reply::status.set(&mut output, refusal as u64);
-                reply::syndrome.set(&mut output, opcode << 8 | refusal as u64);
-                output
-            }
+    /// Tells of an object, if an event queue wants such events.
+    fn tell(&mut self, kind: Kind, number: u32) -> Result<(), Fault> {
+        match self.events_for(kind) {
+            Some(eq) => self.post(eq, kind, &about(kind, number)),
+            None => Ok(()),
         }
     }
 
-    #[allow(clippy::too_many_lines)] // a table
-    fn execute(&mut self, opcode: u64, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let number = request::number.get32(input);
-        let done = || Ok(vec![0; SHORT]);
-        match opcode {
-            // ENABLE_HCA, DISABLE_HCA, INIT_HCA, TEARDOWN_HCA.
-            0x104 | 0x105 | 0x102 | 0x103 => done(),
-            0x100 => {
-                let op_mod = query_hca_cap_in::op_mod.get32(input);
-                let op_mod = u16::try_from(op_mod).map_err(|_| Refusal::BadParameter)?;
-                Ok(with(SHORT, &self.capabilities.page(op_mod)))
-            }
-            0x101 => Ok(adapter()),
-            0x107 => Ok(vec![0; query_pages_out::LAYOUT.len]), // of which it needs none
-            0x109 => {
-                expect(input, set_hca_cap_in::capability.offset / 8)?;
-                let op_mod = set_hca_cap_in::op_mod.get32(input);
-                let op_mod = u16::try_from(op_mod).map_err(|_| Refusal::BadParameter)?;
-                self.capabilities
-                    .set(op_mod, set_hca_cap_in::capability.bytes(input));
-                done()
-            }
-            0x10a => {
-                let mut output = vec![0; query_issi_out::LAYOUT.len];
-                query_issi_out::supported_issi_dw0.set(&mut output, 1);
-                Ok(output)
-            }
-            0x200 => self.create_mkey(input),
-            0x202 => remove(&mut self.mkeys, number),
-            0x301 => self.create_eq(input),
-            0x302 => remove(&mut self.eqs, number & 0xff),
-            0x400 => self.create_cq(input),
-            0x401 => remove(&mut self.cqs, number),
-            0x402 => {
-                let cq = self.cqs.get(number).ok_or(Refusal::BadResource)?;
-                Ok(with(SHORT, &cq.context()))
-            }
-            0x403 => self.modify_cq(number, input),
-            0x500 => self.create_qp(input),
-            0x501 => remove(&mut self.qps, number),
-            0x502 => self.modify_qp(Transition::ResetToInit, input),
-            0x503 => self.modify_qp(Transition::InitToRtr, input),
-            0x504 => self.modify_qp(Transition::RtrToRts, input),
-            0x505 => self.modify_qp(Transition::RtsToRts, input),
-            0x506 => self.modify_qp(Transition::SqErrorToRts, input),
-            0x507 => self.modify_qp(Transition::ToError, input),
-            0x50a => self.modify_qp(Transition::ToReset, input),
-            0x50e => self.modify_qp(Transition::InitToInit, input),
-            0x50b => {
-                let qp = self.qps.get(number).ok_or(Refusal::BadResource)?;
-                let mut output = vec![0; query_qp_out::LAYOUT.len];
-                query_qp_out::qpc
-                    .bytes_mut(&mut output)
-                    .copy_from_slice(&qp.context);
-                Ok(output)
-            }
-            0x50d => {
-                expect(input, mad_ifc_in::LAYOUT.len)?;
-                // Nobody answers management datagrams here.
-                Err(Refusal::BadOpcode)
-            }
-            0x700 => self.create_srq(input),
-            0x701 => remove(&mut self.srqs, number),
-            0x762 => Ok(with(SHORT, &Port::context())),
-            0x763 => {
-                expect(input, query_hca_vport_context_out::LAYOUT.len)?;
-                done()
-            }
-            0x764 => Ok(with(SHORT, &Port::gid_entry(input)?)),
-            0x765 => Ok(with(SHORT, &Port::pkey_entry(input)?)),
-            0x800 => create(&mut self.pds, |_| Ok(())),
-            0x801 => remove(&mut self.pds, number),
-            0x802 => create(&mut self.uars, |_| Ok(())),
-            0x803 => remove(&mut self.uars, number),
-            0x805 => {
-                expect(input, SHORT)?;
-                Ok(with(SHORT, &self.port.access(input)?))
-            }
-            0x80e => create(&mut self.xrcds, |_| Ok(())),
-            0x80f => remove(&mut self.xrcds, number),
-            _ => Err(Refusal::BadOpcode),
+    /// Puts a completion into a CQ, and tells of it if it is to be told.
+    fn complete(&mut self, number: u32, entry: Bytes, solicited: bool) -> Result<(), Fault> {
+        let Some(cq) = self.cqs.get_mut(number) else {
+            log::error!("a completion for CQ {number}, which there is none");
+            return Ok(());
+        };
+        match cq.post(&self.dma, entry, solicited, Instant::now())? {
+            Told::Quietly => self.after_look_at_cq(number, false),
+            Told::Event => self.after_look_at_cq(number, true),
+            Told::Overrun => self.tell(Kind::CqError, number),
         }
     }
 
-    fn create_eq(&mut self, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        expect_layout(input, create_eq_in::LAYOUT)?;
-        let context = create_eq_in::eq_context_entry.bytes(input);
-        let mask = create_eq_in::event_bitmask.bytes(input);
-        create(&mut self.eqs, |number| {
-            Eq::new(number, context, mask, &input[LIST..])
-        })
-    }
-
-    fn create_cq(&mut self, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        expect_layout(input, create_cq_in::LAYOUT)?;
-        let context = create_cq_in::cq_context.bytes(input);
-        create(&mut self.cqs, |number| {
-            let cq = Cq::new(number, context, &input[LIST..])?;
-            match self.eqs.get(cq.eq()) {
-                Some(_) => Ok(cq),
-                None => Err(Refusal::BadResource),
-            }
-        })
-    }
-
-    fn modify_cq(&mut self, number: u32, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        use super::ifc::cqc;
-        expect_layout(input, modify_cq_in::LAYOUT)?;
-        let cq = self.cqs.get_mut(number).ok_or(Refusal::BadResource)?;
-        let context = modify_cq_in::cq_context.bytes(input);
-        if modify_cq_in::op_mod.get(input) == RESIZE {
-            cq.resize(&self.dma, context, &input[LIST..])?;
+    fn after_look_at_cq(&mut self, number: u32, tell: bool) -> Result<(), Fault> {
+        let Some(cq) = self.cqs.get(number) else {
+            self.moderated.remove(&number);
+            return Ok(());
+        };
+        if cq.due().is_some() {
+            self.moderated.insert(number);
         } else {
-            cq.moderate(cqc::cq_max_count.get(context), cqc::cq_period.get(context));
+            self.moderated.remove(&number);
         }
-        Ok(vec![0; SHORT])
-    }
-
-    fn create_srq(&mut self, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        expect_layout(input, create_srq_in::LAYOUT)?;
-        let context = create_srq_in::srq_context_entry.bytes(input);
-        create(&mut self.srqs, |_| Ok(context.to_vec()))
-    }
-
-    fn create_mkey(&mut self, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        expect_layout(input, create_mkey_in::LAYOUT)?;
-        let context = create_mkey_in::memory_key_mkey_entry.bytes(input);
-        create(&mut self.mkeys, |index| Ok(Mkey::new(index, context)))
-    }
-
-    fn create_qp(&mut self, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        expect_layout(input, create_qp_in::LAYOUT)?;
-        let context = create_qp_in::qpc.bytes(input);
-        create(&mut self.qps, |_| Ok(Qp::new(context)))
-    }
-
-    fn modify_qp(&mut self, transition: Transition, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let brings_context = !matches!(transition, Transition::ToError | Transition::ToReset);
-        if brings_context {
-            expect_layout(input, rst2init_qp_in::LAYOUT)?;
+        if tell {
+            let eq = cq.eq();
+            self.post(eq, Kind::Completion, &about(Kind::Completion, number))?;
         }
-        let number = request::number.get32(input);
-        let qp = self.qps.get_mut(number).ok_or(Refusal::BadResource)?;
-        qp.modify(
-            transition,
-            rst2init_qp_in::opt_param_mask.get32(input),
-            rst2init_qp_in::qpc.bytes(input),
-        )?;
-        Ok(vec![0; SHORT])
+        Ok(())
     }
 }
 
-fn expect_layout(input: &[u8], layout: Layout) -> Result<(), Refusal> {
-    expect(input, layout.len)
-}
-
-fn expect(input: &[u8], len: usize) -> Result<(), Refusal> {
-    if input.len() < len {
-        return Err(Refusal::InputLength);
-    }
-    Ok(())
-}
-
-/// An answer with `rest` from byte `at` on.
-fn with(at: usize, rest: &[u8]) -> Vec<u8> {
-    let mut output = vec![0; at];
-    output.extend(rest);
-    output
-}
-
-fn create<T>(
-    table: &mut Table<T>,
-    make: impl FnOnce(u32) -> Result<T, Refusal>,
-) -> Result<Vec<u8>, Refusal> {
-    let number = table.insert(Refusal::NoResources, make)?;
-    let mut output = vec![0; SHORT];
-    reply::number.set(&mut output, number.into());
-    Ok(output)
-}
-
-fn remove<T>(table: &mut Table<T>, number: u32) -> Result<Vec<u8>, Refusal> {
-    table.remove(number).ok_or(Refusal::BadResource)?;
-    Ok(vec![0; SHORT])
-}
-
-fn adapter() -> Vec<u8> {
-    let mut output = vec![0; query_adapter_out::LAYOUT.len];
-    let block = query_adapter_out::query_adapter_struct.bytes_mut(&mut output);
-    query_adapter_param_block::ieee_vendor_id.set(block, VENDOR);
-    query_adapter_param_block::vsd_contd_psid
-        .bytes_mut(block)
-        .copy_from_slice(BOARD);
-    output
-}
-
-/// Data of an event: the CQ's number is its last word.
-fn completion_of(cq: u32) -> [u8; 28] {
+/// Data of an event about an object: where its number is depends on the kind.
+fn about(kind: Kind, number: u32) -> [u8; 28] {
+    let at = match kind {
+        Kind::CqError => 0,
+        _ => 24,
+    };
     let mut data = [0; 28];
-    data[24..].copy_from_slice(&cq.to_be_bytes());
+    data[at..at + 4].copy_from_slice(&number.to_be_bytes());
+    if kind == Kind::CqError {
+        data[11] = CQ_OVERRUN;
+    }
     data
 }
+
+/// Syndrome of a CQ error.
+const CQ_OVERRUN: u8 = 1;

@@ -308,6 +308,11 @@ super::layout::layouts! {
     create_srq_in: 0x110 {
         srq_context_entry 0x80 0x200;
     }
+    /// ARM_RQ.
+    arm_rq_in: 0x10 {
+        srq_number 0x48 0x18;
+        lwm 0x70 0x10;
+    }
     /// CREATE_QP.
     create_qp_in: 0x110 {
         opt_param_mask 0x80 0x20;

@@ -10,21 +10,26 @@
 //! BAR 0 is described in [`registers`], what the device says that it can do in [`capabilities`].
 
 mod capabilities;
-mod commands;
 mod cq;
+mod cqe;
 mod dma;
 mod engine;
 mod eq;
 mod hca;
 mod ifc;
 mod layout;
+mod memory;
 mod mkey;
 mod port;
 mod qp;
+mod queue;
 mod registers;
+mod ring;
+mod srq;
 mod status;
 mod table;
 mod wire;
+mod wqe;
 
 use crate::{
     CompleterType,

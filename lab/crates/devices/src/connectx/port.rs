@@ -18,7 +18,6 @@ const PKEYS: u64 = 128;
 const DEFAULT_PKEY: u16 = 0xffff;
 const LINK_UP: u64 = 5;
 const ACTIVE: u64 = 4;
-const MTU: u64 = 4096;
 const WIDTH_4X: u64 = 1 << 2;
 const SPEED_EDR: u64 = 1 << 5;
 const VLS: u64 = 1;
@@ -40,6 +39,9 @@ const PMTU: u64 = 0x5003;
 const PVLC: u64 = 0x500f;
 
 impl Port {
+    /// Bytes of a packet.
+    pub const MTU: u16 = 4096;
+
     pub fn new() -> Self {
         let mut description = [0; NODE_DESC];
         let text = b"rust-tph lab";
@@ -130,9 +132,9 @@ impl Port {
                 pmtu_reg::LAYOUT.len,
                 &[
                     (pmtu_reg::local_port, 1),
-                    (pmtu_reg::max_mtu, MTU),
-                    (pmtu_reg::admin_mtu, MTU),
-                    (pmtu_reg::oper_mtu, MTU),
+                    (pmtu_reg::max_mtu, Self::MTU.into()),
+                    (pmtu_reg::admin_mtu, Self::MTU.into()),
+                    (pmtu_reg::oper_mtu, Self::MTU.into()),
                 ],
             ),
             PVLC => register(

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Queue pairs: what they are and the states that they go through.
+//! Queue pairs: what they are, the states that they go through, and their queues.
 
+use super::capabilities::LOG_MAX_QUEUE;
+use super::dma::{Buffer, Dma, Fault, Owner};
 use super::ifc::{ads, qpc};
 use super::layout::Field;
+use super::pages;
+use super::ring::Ring;
 use super::status::Refusal;
+use super::wqe::{BLOCK, Form, Front, Piece, parse_receive};
+use std::time::Instant;
 
 /// States of a queue pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +121,79 @@ const OPTIONAL_PATH: [(u32, Field); 3] = [
     (16, ads::vhca_port_num),
 ];
 
+/// What a queue pair is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Reliable, with a peer.
+    ReliableConnection,
+    /// With a peer that does not answer.
+    UnreliableConnection,
+    /// Datagrams to anybody.
+    Datagram,
+    /// Reliable, to any of the shared receive queues at the other end.
+    ExtendedReliableConnection,
+    /// Management datagrams.
+    Management,
+    /// The driver's own, to change memory keys.
+    Umr,
+}
+
+impl Service {
+    fn of(context: &[u8]) -> Option<Self> {
+        Some(match qpc::st.get(context) {
+            0 => Self::ReliableConnection,
+            1 => Self::UnreliableConnection,
+            2 => Self::Datagram,
+            3 => Self::ExtendedReliableConnection,
+            7 | 8 => Self::Management,
+            0xc => Self::Umr,
+            _ => return None,
+        })
+    }
+
+    /// How its requests begin.
+    pub fn form(self) -> Form {
+        match self {
+            Self::Datagram | Self::Management => Form::Datagram,
+            Self::ExtendedReliableConnection => Form::Extended,
+            _ => Form::Connected,
+        }
+    }
+
+    /// Whether requests go to the peer.
+    pub fn is_connected(self) -> bool {
+        self.is_reliable() || self == Self::UnreliableConnection
+    }
+
+    /// Whether the peer answers.
+    pub fn is_reliable(self) -> bool {
+        matches!(
+            self,
+            Self::ReliableConnection | Self::ExtendedReliableConnection
+        )
+    }
+}
+
+/// Where a queue pair's messages arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// In its own queue.
+    Own(Ring),
+    /// In a shared one.
+    Shared(u32),
+    /// Nowhere.
+    None,
+}
+
+/// A request that the peer was not ready for is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// When.
+    pub at: Instant,
+    /// How often still after that; without end if none.
+    pub left: Option<u8>,
+}
+
 /// A queue pair.
 #[derive(Debug)]
 pub struct Qp {
@@ -124,15 +203,145 @@ pub struct Qp {
     pub context: Vec<u8>,
     /// Where it is.
     pub state: State,
+    /// What it is for.
+    pub service: Service,
+    buffer: Buffer,
+    doorbell: Buffer,
+    send: Option<Ring>,
+    /// Where its messages arrive.
+    pub receive: Receive,
+    /// The next request to be sent, and the first that was not posted yet when that was looked at.
+    send_at: u16,
+    send_end: u16,
+    /// The next receive request.
+    receive_at: u16,
+    /// The next request to be sent waits for the peer.
+    pub retry: Option<Retry>,
+}
+
+/// A request of the send queue, as it lies there.
+pub struct Posted {
+    /// Its first block.
+    pub index: u16,
+    /// How long it is.
+    pub front: Front,
+    /// All of it.
+    pub bytes: Vec<u8>,
 }
 
 impl Qp {
-    pub fn new(context: &[u8]) -> Self {
-        Self {
+    pub fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Refusal> {
+        let owner = Owner::Qp(number);
+        let service = Service::of(context).ok_or(Refusal::BadParameter)?;
+        let (log_send, log_receive) = (
+            qpc::log_sq_size.get32(context),
+            qpc::log_rq_size.get32(context),
+        );
+        if log_send.max(log_receive) > LOG_MAX_QUEUE.into() {
+            return Err(Refusal::Limit);
+        }
+        let receive = match qpc::rq_type.get(context) {
+            0 => {
+                let log_stride = 4 + qpc::log_rq_stride.get32(context);
+                Receive::Own(Ring::new(0, log_receive, log_stride))
+            }
+            1 => Receive::Shared(qpc::srqn_rmpn_xrqn.get32(context)),
+            3 => Receive::None,
+            _ => return Err(Refusal::BadParameter),
+        };
+        // The send queue follows the receive queue.
+        let mut len = match receive {
+            Receive::Own(ring) => ring.len(),
+            _ => 0,
+        };
+        let send = (!qpc::no_sq.is_set(context)).then(|| Ring::new(len, log_send, BLOCK.ilog2()));
+        len += send.map_or(0, Ring::len);
+        let buffer = Buffer::paged(
+            owner,
+            &pages(list),
+            qpc::log_page_size.get32(context),
+            qpc::page_offset.get(context),
+            len,
+        );
+        Ok(Self {
             created: context.to_vec(),
             context: context.to_vec(),
             state: State::Reset,
+            service,
+            buffer: buffer.ok_or(Refusal::BadParameter)?,
+            doorbell: Buffer::contiguous(owner, qpc::dbr_addr.get(context), 8),
+            send,
+            receive,
+            send_at: 0,
+            send_end: 0,
+            receive_at: 0,
+            retry: None,
+        })
+    }
+
+    /// Its protection domain.
+    pub fn pd(&self) -> u32 {
+        qpc::pd.get32(&self.context)
+    }
+
+    /// The next request to be sent, if there is one. It stays the next one.
+    pub fn posted(&mut self, dma: &Dma) -> Result<Option<Posted>, Fault> {
+        let Some(ring) = self.send else {
+            return Ok(None);
+        };
+        if self.send_at == self.send_end {
+            self.send_end = self.counter(dma, 4)?;
         }
+        if self.send_at == self.send_end {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; BLOCK];
+        ring.read(dma, &self.buffer, self.send_at, &mut bytes)?;
+        let front = Front::parse(&bytes);
+        if front.len > BLOCK {
+            bytes.resize(front.len, 0);
+            let next = self.send_at.wrapping_add(1);
+            ring.read(dma, &self.buffer, next, &mut bytes[BLOCK..])?;
+        }
+        bytes.truncate(front.len);
+        Ok(Some(Posted {
+            index: self.send_at,
+            front,
+            bytes,
+        }))
+    }
+
+    /// The request was dealt with: the one after it is the next.
+    pub fn sent(&mut self, posted: &Posted) {
+        let left = self.send_end.wrapping_sub(self.send_at);
+        // One that claims to be longer than what was posted ends there.
+        let blocks = posted.front.blocks().min(left);
+        self.send_at = self.send_at.wrapping_add(blocks);
+        self.retry = None;
+    }
+
+    /// Takes the next receive request of its own queue, if there is one: its number, and where a message
+    /// may go.
+    pub fn take_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<Piece>)>, Fault> {
+        let Receive::Own(ring) = self.receive else {
+            return Ok(None);
+        };
+        if self.counter(dma, 0)? == self.receive_at {
+            return Ok(None);
+        }
+        let index = self.receive_at;
+        let mut bytes = vec![0; ring.stride()];
+        ring.read(dma, &self.buffer, index, &mut bytes)?;
+        self.receive_at = index.wrapping_add(1);
+        Ok(Some((index, parse_receive(&bytes))))
+    }
+
+    /// A counter in the doorbell record: 16 bits of a big-endian word.
+    fn counter(&self, dma: &Dma, at: u64) -> Result<u16, Fault> {
+        let mut word = [0; 4];
+        dma.read(&self.doorbell, at, &mut word)?;
+        let [.., high, low] = word;
+        Ok(u16::from_be_bytes([high, low]))
     }
 
     /// Makes a transition with what the command brings.
@@ -140,9 +349,17 @@ impl Qp {
         let state = transition.from(self.state).ok_or(Refusal::BadQpState)?;
         if state == State::Reset {
             self.context = self.created.clone();
+            (self.send_at, self.send_end, self.receive_at) = (0, 0, 0);
+        }
+        if state != State::Rts {
+            self.retry = None;
         }
         for field in transition.required() {
             field.set(&mut self.context, field.get(new));
+        }
+        // The driver's queue pair for memory keys gets its domain here, not when it is made.
+        if transition == Transition::ResetToInit && qpc::pd.get(&self.context) == 0 {
+            qpc::pd.set(&mut self.context, qpc::pd.get(new));
         }
         let optional = OPTIONAL.iter().filter(|(bit, _)| mask >> bit & 1 != 0);
         for (_, field) in optional {
@@ -179,9 +396,13 @@ mod tests {
         context
     }
 
+    fn created(values: &[(Field, u64)]) -> Qp {
+        Qp::new(5, &context(values), &[0; 64]).unwrap()
+    }
+
     #[test]
     fn a_queue_pair_remembers_what_it_was_told() {
-        let mut qp = Qp::new(&context(&[(qpc::pd, 7), (qpc::cqn_snd, 9)]));
+        let mut qp = created(&[(qpc::pd, 7), (qpc::cqn_snd, 9)]);
         let init = context(&[(qpc::rwe, 1), (qpc::q_key, 5)]);
         qp.modify(Transition::ResetToInit, 0, &init).unwrap();
         let rtr = context(&[(qpc::mtu, 5), (qpc::rre, 1), (qpc::remote_qpn, 0x44)]);
@@ -212,12 +433,25 @@ mod tests {
     fn a_transition_has_its_place() {
         use Transition::{InitToInit, InitToRtr, ResetToInit, RtrToRts, RtsToRts, SqErrorToRts};
         let new = context(&[(qpc::mtu, 5)]);
-        let mut qp = Qp::new(&context(&[]));
+        let mut qp = created(&[]);
         for refused in [InitToInit, InitToRtr, RtrToRts, RtsToRts, SqErrorToRts] {
             assert_eq!(qp.modify(refused, !0, &new), Err(Refusal::BadQpState));
             assert_eq!((qp.state, &qp.context), (State::Reset, &context(&[])));
         }
         qp.modify(ResetToInit, 0, &new).unwrap();
         assert_eq!(qp.modify(ResetToInit, 0, &new), Err(Refusal::BadQpState));
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_refused() {
+        for (values, list, why) in [
+            (vec![(qpc::st, 0xa)], 64, Refusal::BadParameter),
+            (vec![(qpc::rq_type, 2)], 64, Refusal::BadParameter),
+            (vec![(qpc::log_sq_size, 7)], 8, Refusal::BadParameter),
+            (vec![(qpc::log_page_size, 31)], 0, Refusal::BadParameter),
+        ] {
+            let made = Qp::new(5, &context(&values), &vec![0; list]);
+            assert_eq!(made.err(), Some(why), "{values:?}");
+        }
     }
 }

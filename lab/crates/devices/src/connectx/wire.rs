@@ -65,4 +65,65 @@ super::layout::layouts! {
         opcode 0x1f8 0x4;
         owner 0x1ff 0x1;
     }
+    /// What a work request begins with: struct mlx5_wqe_ctrl_seg.
+    control: 0x10 {
+        opmod 0x0 0x8;
+        wqe_index 0x8 0x10;
+        opcode 0x18 0x8;
+        qpn 0x20 0x18;
+        ds 0x3a 0x6;
+        fence 0x58 0x3;
+        signalled 0x5c 0x1;
+        solicited 0x5e 0x1;
+        general 0x60 0x20;
+    }
+    /// Where a datagram goes: struct mlx5_av.
+    address: 0x30 {
+        qkey 0x0 0x20;
+        extended 0x40 0x1;
+        dqpn 0x48 0x18;
+        sl 0x64 0x4;
+        mlid 0x69 0x7;
+        rlid 0x70 0x10;
+        tclass 0xd0 0x8;
+        hop_limit 0xd8 0x8;
+        grh 0xe1 0x1;
+        flow_label 0xec 0x14;
+        rgid 0x100 0x80;
+    }
+    /// The peer's shared receive queue: struct mlx5_wqe_xrc_seg.
+    xrc: 0x10 {
+        xrc_srqn 0x8 0x18;
+    }
+    /// The target of an RDMA request: struct mlx5_wqe_raddr_seg.
+    remote: 0x10 {
+        raddr 0x0 0x40;
+        rkey 0x40 0x20;
+    }
+    /// struct mlx5_wqe_atomic_seg.
+    atomic: 0x10 {
+        swap_add 0x0 0x40;
+        compare 0x40 0x40;
+    }
+    /// A piece of memory, or inline data: struct mlx5_wqe_data_seg.
+    data: 0x10 {
+        is_inline 0x0 0x1;
+        byte_count 0x1 0x1f;
+        lkey 0x20 0x20;
+        addr 0x40 0x40;
+    }
+    /// struct mlx5_wqe_umr_ctrl_seg; the flags are its first byte.
+    umr: 0x30 {
+        inline_list 0x0 0x1;
+        check 0x1 0x2;
+        has_offset 0x3 0x1;
+        xlt_octowords 0x20 0x10;
+        xlt_offset 0x30 0x10;
+        mkey_mask 0x40 0x40;
+        xlt_offset_47_16 0x80 0x20;
+    }
+    /// What a request of a shared receive queue begins with: struct mlx5_wqe_srq_next_seg.
+    srq_next: 0x10 {
+        next_wqe_index 0x10 0x10;
+    }
 }

@@ -60,10 +60,10 @@ impl Queue {
         output.resize(command.output_len.max(INLINE), 0);
         let (inline, rest) = output.split_at(INLINE);
         for (block, to) in rest.chunks(BLOCK).zip(&command.output) {
-            dma.write(to, 0, block, None)?;
+            dma.write(to, 0, block)?;
         }
         let at = offset(command.entry) + (queue_entry::output.offset / 8) as u64;
-        dma.write(&self.0, at, inline, None)?;
+        dma.write(&self.0, at, inline)?;
         self.give_back(dma, command.entry, None)
     }
 
@@ -71,7 +71,7 @@ impl Queue {
     pub fn give_back(&self, dma: &Dma, entry: usize, error: Option<Delivery>) -> Result<(), Fault> {
         let at = offset(entry) + (queue_entry::status_own.offset / 8) as u64;
         let status = error.map_or(0, |error| error as u8);
-        dma.write(&self.0, at, &[status << 1], None)
+        dma.write(&self.0, at, &[status << 1])
     }
 }
 
