@@ -11,6 +11,7 @@ use crate::connectx::memory::{Memory, Side, Trouble};
 use crate::connectx::mkey::Access;
 use crate::connectx::port::{LID, Port};
 use crate::connectx::qp::{Posted, Qp, Receive, Retry, Service, State};
+use crate::connectx::srq::Srq;
 use crate::connectx::wqe::{Address, Atomic, Operation, Piece, Range, Remote, Route, Send, Umr};
 use std::time::{Duration, Instant};
 
@@ -450,8 +451,23 @@ impl Hca {
         self.complete(taken.cqn, entry, solicited)
     }
 
-    /// Whether the peer lets `len` bytes of its memory be accessed so.
-    fn remote(&self, peer: u32, remote: Remote, len: u64, access: Access) -> Option<[Piece; 1]> {
+    /// The domain whose memory a request to `peer` reaches: that of the shared queue that it names, or
+    /// the peer's own.
+    fn domain(&self, peer: u32, named: Option<u32>) -> u32 {
+        named
+            .and_then(|srqn| self.srqs.get(srqn))
+            .map_or_else(|| self.field(peer, qpc::pd), Srq::pd)
+    }
+
+    /// The memory that a request to `peer` accesses so, if the peer allows it.
+    fn remote(
+        &self,
+        peer: u32,
+        send: &Send,
+        remote: Remote,
+        len: u64,
+        access: Access,
+    ) -> Option<[Piece; 1]> {
         let right = match access {
             Access::RemoteRead => qpc::rre,
             Access::Atomic => qpc::rae,
@@ -468,7 +484,7 @@ impl Hca {
         }
         match self
             .memory()
-            .permit(&pieces, self.field(peer, qpc::pd), access)
+            .permit(&pieces, self.domain(peer, send.srqn), access)
         {
             Ok(_) => Some(pieces),
             Err(why) => {
@@ -509,7 +525,7 @@ impl Hca {
         len: u64,
         immediate: Option<u32>,
     ) -> Result<Outcome, Fault> {
-        let Some(target) = self.remote(peer, remote, len, Access::RemoteWrite) else {
+        let Some(target) = self.remote(peer, send, remote, len, Access::RemoteWrite) else {
             return self.refuse_access(peer);
         };
         let taken = match immediate {
@@ -536,7 +552,7 @@ impl Hca {
         if !self.is_reliable(peer) {
             return Ok(Outcome::Failed(Syndrome::LocalQpOperation));
         }
-        let Some(source) = self.remote(peer, remote, len, Access::RemoteRead) else {
+        let Some(source) = self.remote(peer, send, remote, len, Access::RemoteRead) else {
             return self.refuse_access(peer);
         };
         match self.memory().copy(&source, &send.pieces, 0, len) {
@@ -566,7 +582,7 @@ impl Hca {
         if !remote.addr.is_multiple_of(LEN) {
             return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
         }
-        let Some(target) = self.remote(peer, remote, LEN, Access::Atomic) else {
+        let Some(target) = self.remote(peer, send, remote, LEN, Access::Atomic) else {
             return self.refuse_access(peer);
         };
         let memory = self.memory();
