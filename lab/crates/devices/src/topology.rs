@@ -280,8 +280,9 @@ fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Fun
         }
         Kind::ConnectX(config) => {
             let port = attach(None)?;
-            let model =
-                ConnectX::new(name, config, endpoint.bdf, interrupt.clone()).map_err(resources)?;
+            let trace_dir = topology.trace_dir.as_deref();
+            let model = ConnectX::new(name, config, endpoint.bdf, interrupt.clone(), trace_dir)
+                .map_err(resources)?;
             let space = config.config_space(mode, serial);
             Function::new(name, space, port, interrupt, Box::new(model))
         }

@@ -187,7 +187,7 @@ fn processing_hint(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Completer;
+    use crate::topology::{Completer, StTable, Tags};
     use clap::{CommandFactory, ValueEnum};
 
     fn demo(options: &[&str]) -> Result<DemoArgs, String> {
@@ -228,6 +228,7 @@ mod tests {
             ("t1-rdma", Topology::T1Rdma),
             ("t2", Topology::T2),
             ("t3", Topology::T3),
+            ("t3-rdma", Topology::T3Rdma),
             ("t4", Topology::T4),
         ] {
             assert_eq!(demo(&["--topology", name]).unwrap().topology, topology);
@@ -253,6 +254,8 @@ mod tests {
                     topology,
                     mode,
                     completer,
+                    st_table: StTable::None,
+                    tags: Tags::Tph,
                 };
                 let mut line: Vec<String> = ["lab", "devices", "--dir", "/r", "--trace", "/t"]
                     .map(Into::into)

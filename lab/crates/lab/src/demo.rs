@@ -55,6 +55,7 @@ impl Plan<'_> {
             topology: self.topology,
             mode: self.mode,
             completer: Completer::TphExt,
+            ..Devices::default()
         }
     }
 }

@@ -2,7 +2,7 @@
 //! `lab devices`: the process that serves the devices.
 
 use crate::cli::ServeArgs;
-use crate::topology::{Completer, Device, LinkMode, Role};
+use crate::topology::{Completer, Device, Devices, LinkMode, Role, StTable, Tags};
 use crate::vm::READY_LINE;
 use devices::{
     AcceleratorConfig, CompleterType, ConnectXConfig, Endpoint, InitiatorConfig, Kind,
@@ -84,7 +84,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
             .topology
             .devices(&args.dir)
             .into_iter()
-            .map(|device| endpoint(device, args.devices.completer))
+            .map(|device| endpoint(device, args.devices))
             .collect(),
     })?;
     let mut stdout = io::stdout();
@@ -95,7 +95,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn endpoint(device: Device, completer: Completer) -> Endpoint {
+fn endpoint(device: Device, devices: Devices) -> Endpoint {
     let accelerator = |completer: Completer| {
         Kind::Accelerator(AcceleratorConfig {
             completer: completer.into(),
@@ -108,9 +108,13 @@ fn endpoint(device: Device, completer: Completer) -> Endpoint {
         kind: match device.role {
             Role::Initiator => Kind::Initiator(InitiatorConfig { extended: false }),
             Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig { extended: true }),
-            Role::Accelerator => accelerator(completer),
+            Role::Accelerator => accelerator(devices.completer),
             Role::AcceleratorOf(completer) => accelerator(completer),
-            Role::ConnectX => Kind::ConnectX(ConnectXConfig::default()),
+            Role::ConnectX => Kind::ConnectX(ConnectXConfig {
+                extended: devices.tags == Tags::TphExt,
+                table: devices.st_table == StTable::Capability,
+                ..ConnectXConfig::default()
+            }),
         },
         socket: device.socket,
     }

@@ -22,6 +22,8 @@ pub enum Topology {
     T2,
     /// The devices of T1 at 03:00.0, 04:00.0 and 05:00.0, below a switch at a root port.
     T3,
+    /// T3 and, below the same switch at 06:00.0, an RDMA adapter.
+    T3Rdma,
     /// The devices of T1 as the functions 01:00.0, 01:00.1 and 01:00.2, below a root port.
     T4,
 }
@@ -76,15 +78,16 @@ impl Device {
     }
 }
 
-/// Root port, switch, and below it three buses; in QEMU's words, in the order of creation.
-const SWITCH: [&str; 5] = [
+/// Root port, switch, and below it four buses; in QEMU's words, in the order of creation.
+const SWITCH: [&str; 6] = [
     "pcie-root-port,id=root-port,bus=pcie.0,addr=0x10,chassis=1",
     "x3130-upstream,id=switch,bus=root-port",
     "xio3130-downstream,id=arm0,bus=switch,addr=0,chassis=2",
     "xio3130-downstream,id=arm1,bus=switch,addr=1,chassis=3",
     "xio3130-downstream,id=arm2,bus=switch,addr=2,chassis=4",
+    "xio3130-downstream,id=arm3,bus=switch,addr=3,chassis=5",
 ];
-const ARMS: [&str; 3] = ["arm0", "arm1", "arm2"];
+const ARMS: [&str; 4] = ["arm0", "arm1", "arm2", "arm3"];
 /// Number of the first arm's bus: the root port's is 1, the switch's own is 2.
 const FIRST_ARM: u8 = 3;
 
@@ -137,7 +140,7 @@ impl Topology {
                 ),
             ]);
         }
-        if self == Self::T1Rdma {
+        if matches!(self, Self::T1Rdma | Self::T3Rdma) {
             roles.push((Role::ConnectX, "connectx"));
         }
         roles
@@ -146,7 +149,7 @@ impl Topology {
     /// Bus, slot and address of device `number`.
     fn place(self, number: u8) -> (&'static str, u8, Bdf) {
         match (self, ARMS.get(usize::from(number))) {
-            (Self::T3, Some(arm)) => (arm, 0, Bdf::new(FIRST_ARM + number, 0, 0)),
+            (Self::T3 | Self::T3Rdma, Some(arm)) => (arm, 0, Bdf::new(FIRST_ARM + number, 0, 0)),
             (Self::T4, _) => ("root-port", 0, Bdf::new(1, 0, number)),
             _ => ("pcie.0", 0x10 + number, Bdf::new(0, 0x10 + number, 0)),
         }
@@ -157,7 +160,8 @@ impl Topology {
         match self {
             Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => &[],
             Self::T2 => &IOMMU,
-            Self::T3 => &SWITCH,
+            Self::T3 => &SWITCH[..5],
+            Self::T3Rdma => &SWITCH,
             Self::T4 => &SWITCH[..1],
         }
     }
@@ -169,7 +173,7 @@ impl Topology {
 
     /// Whether its devices are behind a root port, for which the firmware knows tags of CPU memory.
     pub fn has_root_port(self) -> bool {
-        matches!(self, Self::T3 | Self::T4)
+        matches!(self, Self::T3 | Self::T3Rdma | Self::T4)
     }
 
     /// Whether its devices are functions of one slot.
@@ -183,7 +187,7 @@ impl Topology {
             // Peer-to-peer DMA through the host bridge needs one that the kernel trusts with it.
             Self::T1 | Self::T1Completers | Self::T1Rdma | Self::T2 => "EPYC",
             // One that it does not trust: what arrives went another way.
-            Self::T1Untrusted | Self::T3 | Self::T4 => "qemu64",
+            Self::T1Untrusted | Self::T3 | Self::T3Rdma | Self::T4 => "qemu64",
         }
     }
 
@@ -193,7 +197,7 @@ impl Topology {
             Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => &[],
             Self::T2 => &["intel_iommu=on"],
             // Its hints depend on `tph_root_port`, so nobody may load it before that.
-            Self::T3 | Self::T4 => &["modprobe.blacklist=rust_tph_initiator"],
+            Self::T3 | Self::T3Rdma | Self::T4 => &["modprobe.blacklist=rust_tph_initiator"],
         }
     }
 
@@ -210,7 +214,7 @@ impl Topology {
                 AddressKind::Physical
             }
             Self::T2 => AddressKind::Iova,
-            Self::T3 | Self::T4 => AddressKind::Bus,
+            Self::T3 | Self::T3Rdma | Self::T4 => AddressKind::Bus,
         }
     }
 
@@ -245,6 +249,26 @@ pub enum Completer {
     Reserved,
 }
 
+/// Where the RDMA adapter keeps its steering tags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum StTable {
+    /// In a table in its TPH capability, of which its memory keys name an entry.
+    #[default]
+    Capability,
+    /// In its memory keys: there is no table.
+    None,
+}
+
+/// Which tags the RDMA adapter can send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Tags {
+    /// Those of 8 bits.
+    Tph,
+    /// Those of 8 and 16 bits.
+    #[default]
+    TphExt,
+}
+
 /// The devices of a run, as options of the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 pub struct Devices {
@@ -257,11 +281,17 @@ pub struct Devices {
     /// TPH completer type of the accelerator.
     #[arg(long, value_enum, default_value_t)]
     pub completer: Completer,
+    /// Where the RDMA adapter keeps its steering tags.
+    #[arg(long, value_enum, default_value_t)]
+    pub st_table: StTable,
+    /// Which tags the RDMA adapter can send.
+    #[arg(long, value_enum, default_value_t)]
+    pub tags: Tags,
 }
 
 impl Devices {
     /// The options that say the same.
-    pub fn options(self) -> [String; 3] {
+    pub fn options(self) -> [String; 5] {
         fn option(name: &str, value: &impl ValueEnum) -> String {
             let value = value.to_possible_value();
             format!(
@@ -273,6 +303,8 @@ impl Devices {
             option("topology", &self.topology),
             option("mode", &self.mode),
             option("completer", &self.completer),
+            option("st-table", &self.st_table),
+            option("tags", &self.tags),
         ]
     }
 }

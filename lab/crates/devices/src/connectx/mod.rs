@@ -15,6 +15,7 @@ mod cqe;
 mod dma;
 mod engine;
 mod eq;
+mod gateway;
 mod hca;
 mod ifc;
 mod layout;
@@ -38,12 +39,16 @@ use crate::{
     interrupt::Interrupt,
 };
 use engine::Engine;
+use gateway::Gateways;
 use registers::Registers;
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 use tlp::{Bdf, Mode};
 
 /// Vectors: one for commands and asynchronous events, the others for completions.
 pub(crate) const VECTORS: u16 = 8;
+
+/// Entries of the ST table: as many as fit into a capability.
+const ST_ENTRIES: usize = 64;
 
 /// ConnectX-7, which the driver and rdma-core's tests know.
 const VENDOR: u16 = 0x15b3;
@@ -56,6 +61,8 @@ pub struct ConnectXConfig {
     pub profile: Profile,
     /// Extended TPH Requester Supported: it can send 16-bit tags.
     pub extended: bool,
+    /// It has an ST table, in its capability; else a memory key holds the tag itself.
+    pub table: bool,
 }
 
 /// What an adapter says that it can do, beyond what the drivers insist on.
@@ -76,6 +83,7 @@ impl Default for ConnectXConfig {
                 latency_sensitive_disable: false,
             },
             extended: true,
+            table: true,
         }
     }
 }
@@ -110,7 +118,7 @@ impl ConnectXConfig {
         .serial_number(serial)
         .tph(TphCapability {
             extended: self.extended,
-            entries: 64,
+            entries: if self.table { ST_ENTRIES } else { 0 },
         })
         .build()
     }
@@ -119,21 +127,24 @@ impl ConnectXConfig {
 /// The adapter's model.
 pub struct ConnectX {
     registers: Registers,
+    gateways: Gateways,
     engine: Engine,
     /// What its requests say that it is.
     id: Bdf,
 }
 
 impl ConnectX {
-    /// An adapter as after reset.
+    /// An adapter as after reset. What is written to its gateways is recorded in `trace_dir`.
     pub fn new(
         name: &str,
         config: ConnectXConfig,
         id: Bdf,
         interrupt: Arc<Interrupt>,
+        trace_dir: Option<&Path>,
     ) -> io::Result<Self> {
         Ok(Self {
             registers: Registers::new(),
+            gateways: Gateways::new(name, trace_dir)?,
             engine: Engine::start(name, config.profile, interrupt)?,
             id,
         })
@@ -146,6 +157,9 @@ impl Model for ConnectX {
     }
 
     fn bar_write(&mut self, context: &Context<'_>, _bar: usize, offset: u64, data: &[u8]) {
+        if self.gateways.write(offset, data) {
+            return;
+        }
         for action in self.registers.write(offset, data) {
             let queue = self.registers.queue();
             self.engine
