@@ -85,6 +85,7 @@ pub fn check(
             let name = kernel.name();
             Guest {
                 setup,
+                repo: &args.repo,
                 kernel,
                 accel: *accel,
                 fast: args.fast,
@@ -204,6 +205,7 @@ impl Host<'_> {
 /// The tests on one kernel.
 struct Guest<'a> {
     setup: &'a Setup,
+    repo: &'a Path,
     kernel: &'a Kernel,
     accel: Accel,
     fast: bool,
@@ -285,17 +287,23 @@ impl Guest<'_> {
     }
 
     fn programs(&self, boot: &Boot, results: &mut Results) -> Result<(), CheckError> {
-        let dir = self.setup.lab.parent().unwrap_or(Path::new("/"));
+        let built = self.setup.lab.parent().unwrap_or(Path::new("/"));
+        let homes = guest::Homes {
+            built,
+            repo: self.repo,
+        };
         let out = self.out.join(boot.dir);
+        let prefixes: Vec<_> = boot
+            .programs
+            .iter()
+            .map(|name| homes.prefix(name))
+            .collect();
         let mut programs = Vec::new();
-        for prefix in boot.programs {
-            let found = guest::programs(dir, prefix)?;
+        for prefix in &prefixes {
+            let found = guest::programs(prefix)?;
             if found.is_empty() {
-                let why = format!(
-                    "{} holds no {prefix}* program: build the workspace",
-                    dir.display()
-                );
-                results.case(Case::fail(boot.part, why));
+                let why = format!("there is no {}*: build the workspace", prefix.display());
+                results.case(Case::fail(boot.part, relative(&why)));
             }
             programs.extend(found);
         }
@@ -312,11 +320,18 @@ impl Guest<'_> {
             cpus: 2,
             devices: Some(Devices {
                 topology: boot.topology,
+                st_table: boot.st_table,
+                tags: boot.tags,
                 ..Devices::default()
             }),
             devices_end: boot.devices_end,
             append: &parameters,
-            task: Task::Script(guest::script(dir, boot.programs, last)),
+            // Programs that are not built use some that are.
+            task: Task::Script(format!(
+                "PATH=$PATH:{}\n{}",
+                built.display(),
+                guest::script(&prefixes, last)
+            )),
             limit: GUEST_LIMIT,
             out: &out,
         };

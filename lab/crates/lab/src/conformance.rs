@@ -112,7 +112,9 @@ pub fn conformance(
         }),
         devices_end: DevicesEnd::WithQemu,
         append: &["vfio.enable_unsafe_noiommu_mode=1"],
-        task: Task::Script(SETTING.to_owned() + &guest::script(dir, &PROGRAMS, None)),
+        task: Task::Script(
+            SETTING.to_owned() + &guest::script(&PROGRAMS.map(|name| dir.join(name)), None),
+        ),
         limit: LIMIT,
         out,
     };

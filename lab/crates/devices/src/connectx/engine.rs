@@ -22,7 +22,7 @@ use std::time::Instant;
 struct Rung {
     /// The device was reset, and nothing of before holds.
     reset: bool,
-    /// Where the command queue is and how to reach memory, at the first command after a reset.
+    /// Where the command queue is and how to reach memory, when the driver begins.
     start: Option<(u64, Requester)>,
     commands: u32,
     sends: BTreeSet<u32>,
@@ -34,6 +34,7 @@ struct Rung {
 impl Rung {
     fn is_empty(&self) -> bool {
         !self.reset
+            && self.start.is_none()
             && self.commands == 0
             && self.sends.is_empty()
             && self.cqs.is_empty()
@@ -97,16 +98,19 @@ impl Engine {
         })
     }
 
-    /// Something was rung. The first commands after a reset come with `start`: address of the command
-    /// queue, and what reaches memory.
-    pub fn ring(&self, action: Action, start: impl FnOnce() -> (u64, Requester)) {
+    /// Something was rung; `requester` is what reaches memory until the next reset.
+    pub fn ring(&self, action: Action, requester: impl FnOnce() -> Requester) {
         let mut rung = self.bell.lock();
         match action {
             Action::None => return,
-            Action::Commands(entries) => {
-                rung.start.get_or_insert_with(start);
-                rung.commands |= entries;
+            Action::Begin(queue) => {
+                *rung = Rung {
+                    start: Some((queue, requester())),
+                    end: rung.end,
+                    ..Rung::default()
+                }
             }
+            Action::Commands(entries) => rung.commands |= entries,
             Action::Send(qp) => {
                 rung.sends.insert(qp);
             }
@@ -174,9 +178,10 @@ fn work(bell: &Bell, name: &str, profile: Profile, interrupt: &Arc<Interrupt>) {
             eqs,
             ..
         } = rung;
-        if let Some((queue, requester)) = start
-            && hca.is_none()
-        {
+        if let Some((queue, requester)) = start {
+            if let Some(hca) = hca.take().filter(|hca| !hca.is_empty()) {
+                log::error!("{name}: the driver begins anew and leaves {}", hca.census());
+            }
             let dma = Dma::new(requester);
             hca = Some(Hca::new(
                 profile,

@@ -187,6 +187,22 @@ impl Hca {
         )
     }
 
+    /// Whether there is no object.
+    pub fn is_empty(&self) -> bool {
+        [
+            self.uars.len(),
+            self.eqs.len(),
+            self.pds.len(),
+            self.xrcds.len(),
+            self.mkeys.len(),
+            self.cqs.len(),
+            self.srqs.len(),
+            self.qps.len(),
+        ]
+        .iter()
+        .all(|&number| number == 0)
+    }
+
     fn events_for(&self, kind: Kind) -> Option<u32> {
         self.eqs
             .iter()

@@ -161,9 +161,7 @@ impl Model for ConnectX {
             return;
         }
         for action in self.registers.write(offset, data) {
-            let queue = self.registers.queue();
-            self.engine
-                .ring(action, || (queue, context.port.requester(self.id)));
+            self.engine.ring(action, || context.port.requester(self.id));
         }
     }
 

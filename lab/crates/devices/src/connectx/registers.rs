@@ -29,11 +29,16 @@ const FW_SUB: u32 = 1000;
 /// Revision of the command interface, which the driver insists on.
 const CMDIF_REV: u32 = 5;
 
+/// The state of the interface, beside the address of the command queue.
+const NIC_STATE: u32 = 0x700;
+
 /// What a write starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
     None,
+    /// The driver begins: the command queue is at this address.
+    Begin(u64),
     /// Commands: a bit for each entry.
     Commands(u32),
     /// The consumer has come to `consumer` of an EQ, and may want the next event.
@@ -79,7 +84,7 @@ impl Registers {
     }
 
     /// Address of the command queue.
-    pub fn queue(&self) -> u64 {
+    fn queue(&self) -> u64 {
         u64::from(self.queue_high) << 32 | u64::from(self.queue_low & !0xfff)
     }
 
@@ -130,7 +135,12 @@ impl Registers {
     fn write_register(&mut self, offset: u64, value: u32) -> Action {
         match offset {
             0x010 => self.queue_high = value,
-            0x014 => self.queue_low = value,
+            // With a state of the interface it is that which the driver means.
+            0x014 if value & NIC_STATE != 0 => log::info!("the driver sets the state {value:#x}"),
+            0x014 => {
+                self.queue_low = value;
+                return Action::Begin(self.queue());
+            }
             0x018 => return Action::Commands(value),
             _ if (u64::from(UARS.start) * PAGE..u64::from(UARS.end) * PAGE).contains(&offset) => {
                 return self.doorbell(offset / PAGE, offset % PAGE, value);
@@ -199,8 +209,10 @@ mod tests {
     fn the_command_queue_is_where_the_driver_put_it() {
         let mut registers = Registers::new();
         registers.write(0x10, &1u32.to_be_bytes());
-        registers.write(0x14, &0x2345_6000u32.to_be_bytes());
-        assert_eq!(registers.queue(), 0x1_2345_6000);
+        let begun = registers.write(0x14, &0x2345_6000u32.to_be_bytes());
+        assert_eq!(begun, [Action::Begin(0x1_2345_6000), Action::None]);
+        let state = registers.write(0x14, &0x2345_6100u32.to_be_bytes());
+        assert_eq!(state, [Action::None; 2]);
         assert_eq!(read(&registers, 0x014), 0x2345_6056);
         let rung = registers.write(0x18, &0x8000_0001u32.to_be_bytes());
         assert_eq!(rung, [Action::Commands(0x8000_0001), Action::None]);

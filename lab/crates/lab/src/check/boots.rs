@@ -3,7 +3,7 @@
 
 use super::arrivals::Arrivals;
 use super::guest;
-use crate::topology::Topology;
+use crate::topology::{StTable, Tags, Topology};
 use crate::vm::{DevicesEnd, Kernel};
 
 /// A boot of the guest, and the test programs that run in it.
@@ -14,6 +14,9 @@ pub struct Boot {
     pub dir: &'static str,
     /// Its devices.
     pub topology: Topology,
+    /// Where its RDMA adapter keeps steering tags, and which it can send.
+    pub st_table: StTable,
+    pub tags: Tags,
     /// How their names begin.
     pub programs: &'static [&'static str],
     /// The KUnit tests of its start.
@@ -42,6 +45,8 @@ impl Boot {
         part: "",
         dir: "",
         topology: Topology::T1,
+        st_table: StTable::Capability,
+        tags: Tags::TphExt,
         programs: &[],
         kunit: None,
         arrivals: Arrivals::Any,
@@ -104,7 +109,7 @@ const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
 /// That includes no peers below a switch, which the root port does not see.
 const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 
-static FULL: [Boot; 7] = [
+static FULL: [Boot; 11] = [
     Boot {
         part: "guest tests",
         dir: "guest",
@@ -171,6 +176,36 @@ static FULL: [Boot; 7] = [
         dir: "guest-killed",
         programs: &[guest::DEVICES_KILLED],
         devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests",
+        dir: "rdma",
+        topology: Topology::T1Rdma,
+        programs: &[guest::RDMA_ALL],
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests in topology T3",
+        dir: "rdma-t3",
+        topology: Topology::T3Rdma,
+        programs: &guest::RDMA_EVERYWHERE,
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests without an ST table",
+        dir: "rdma-direct",
+        topology: Topology::T1Rdma,
+        st_table: StTable::None,
+        programs: &[guest::RDMA_HINTS],
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests with 8-bit tags",
+        dir: "rdma-8-bit",
+        topology: Topology::T1Rdma,
+        tags: Tags::Tph,
+        programs: &[guest::RDMA_HINTS],
         ..Boot::PLAIN
     },
 ];

@@ -6,7 +6,7 @@ use crate::results::{Case, Event, Reader};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Programs with this prefix are guest tests.
 pub const ALL: &str = "guest-";
@@ -23,6 +23,17 @@ pub const REDIRECT_ON_PATH: &str = "acs-redirect-on-path";
 pub const REDIRECT_OFF_PATH: &str = "acs-redirect-off-path";
 pub const DEVICES_KILLED: &str = "devices-killed";
 
+// The tests of RDMA, which are in the repository and not built.
+/// They need a topology with an adapter.
+pub const RDMA_ALL: &str = "tools/testing/selftests/rdma-tph/rdma-";
+/// Those that depend on where the adapter is.
+pub const RDMA_EVERYWHERE: [&str; 2] = [
+    "tools/testing/selftests/rdma-tph/rdma-core-tests",
+    RDMA_HINTS,
+];
+/// That which depends on how the adapter keeps tags.
+pub const RDMA_HINTS: &str = "tools/testing/selftests/rdma-tph/rdma-dma-buf-tph";
+
 /// A program prints this line to have the device process killed in mid-transfer.
 pub const KILL_DEVICES: &str = "# kill the device process";
 
@@ -30,15 +41,36 @@ pub const KILL_DEVICES: &str = "# kill the device process";
 const START: &str = "== start ";
 const END: &str = "== end ";
 
-/// The names of the programs in `dir` that begin with `prefix`, sorted.
-pub fn programs(dir: &Path, prefix: &str) -> io::Result<Vec<String>> {
+/// Where programs are.
+#[derive(Debug, Clone, Copy)]
+pub struct Homes<'a> {
+    /// Those that are built.
+    pub built: &'a Path,
+    /// The repository.
+    pub repo: &'a Path,
+}
+
+impl Homes<'_> {
+    /// The path that the paths of all programs with this prefix begin with.
+    pub fn prefix(self, prefix: &str) -> PathBuf {
+        if prefix.contains('/') {
+            self.repo.join(prefix)
+        } else {
+            self.built.join(prefix)
+        }
+    }
+}
+
+/// The names of the programs whose path begins with `prefix`, sorted.
+pub fn programs(prefix: &Path) -> io::Result<Vec<String>> {
+    let start = prefix.file_name().unwrap_or_default().to_string_lossy();
     let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    for entry in fs::read_dir(prefix.parent().unwrap_or(Path::new("/")))? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let metadata = entry.metadata()?;
         // Cargo leaves a list of dependencies beside each program.
-        if name.starts_with(prefix) && metadata.is_file() && metadata.permissions().mode() & 1 != 0
+        if name.starts_with(&*start) && metadata.is_file() && metadata.permissions().mode() & 1 != 0
         {
             names.push(name);
         }
@@ -47,13 +79,17 @@ pub fn programs(dir: &Path, prefix: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// A script that runs every program of `dir` that begins with one of `prefixes`, and `last` (its name, its
+/// A script that runs every program whose path begins with one of `prefixes`, and `last` (its name, its
 /// command) when they have ended, and marks where each begins and ends.
-pub fn script(dir: &Path, prefixes: &[&str], last: Option<(&str, &str)>) -> String {
-    let dir = crate::vm::command::shell_quote(&dir.display().to_string());
+pub fn script(prefixes: &[PathBuf], last: Option<(&str, &str)>) -> String {
     let patterns: String = prefixes
         .iter()
-        .flat_map(|prefix| [" ", &dir, "/", prefix, "*"])
+        .map(|prefix| {
+            format!(
+                " {}*",
+                crate::vm::command::shell_quote(&prefix.display().to_string())
+            )
+        })
         .collect();
     let last = last.map_or(String::new(), |(name, command)| {
         format!("\necho '{START}{name}'; {command}; echo \"{END}{name} $?\"")
@@ -230,7 +266,16 @@ mod tests {
             let path = crate::fake::script(dir.path(), name, text);
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
-        assert_eq!(programs(dir.path(), ALL).unwrap(), ["guest-a", "guest-b"]);
+        let homes = Homes {
+            built: dir.path(),
+            repo: Path::new("/repo"),
+        };
+        let prefixes =
+            |names: &[&str]| -> Vec<_> { names.iter().map(|name| homes.prefix(name)).collect() };
+        assert_eq!(
+            programs(&homes.prefix(ALL)).unwrap(),
+            ["guest-a", "guest-b"]
+        );
         let run = |script: &str| {
             let output = std::process::Command::new("sh")
                 .args(["-c", script])
@@ -238,13 +283,14 @@ mod tests {
                 .unwrap();
             String::from_utf8(output.stdout).unwrap()
         };
-        assert_eq!(run(&script(dir.path(), &[ALL], None)), format!("{A}{B}"));
+        assert_eq!(run(&script(&prefixes(&[ALL]), None)), format!("{A}{B}"));
         let both = ["guest-b", "guest-a"];
-        assert_eq!(run(&script(dir.path(), &both, None)), format!("{B}{A}"));
-        assert_eq!(run(&script(dir.path(), &both[..1], None)), B);
-        assert_eq!(programs(dir.path(), both[0]).unwrap(), ["guest-b"]);
-        let last = script(dir.path(), &[ALL], Some(("last", "false")));
+        assert_eq!(run(&script(&prefixes(&both), None)), format!("{B}{A}"));
+        assert_eq!(run(&script(&prefixes(&both[..1]), None)), B);
+        assert_eq!(programs(&homes.prefix(both[0])).unwrap(), ["guest-b"]);
+        let last = script(&prefixes(&[ALL]), Some(("last", "false")));
         let of_last = "== start last\n== end last 1\n";
         assert_eq!(run(&last), format!("{A}{B}{of_last}"));
+        assert_eq!(homes.prefix("tools/x-"), Path::new("/repo/tools/x-"));
     }
 }

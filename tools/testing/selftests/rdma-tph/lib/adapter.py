@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The RDMA adapter: its drivers, and its TPH requester capability in configuration space."""
+
+import glob
+import os
+import subprocess
+import time
+
+VENDOR, DEVICE = "0x15b3", "0x1021"
+TPH = 0x17
+WAIT = 30
+
+
+def pci_devices(vendor, device):
+    """Directories in sysfs of the PCI functions with these ids."""
+    for path in sorted(glob.glob("/sys/bus/pci/devices/*")):
+        def read(name, path=path):
+            with open(os.path.join(path, name), encoding="ascii") as file:
+                return file.read().strip()
+        if (read("vendor"), read("device")) == (vendor, device):
+            yield path
+
+
+def sysfs():
+    """Directory in sysfs of the adapter's function."""
+    return next(pci_devices(VENDOR, DEVICE))
+
+
+def has_root_port():
+    """Whether there is a root port above it."""
+    return os.path.realpath(sysfs()).count("/0000:") > 1
+
+
+def load():
+    """Loads the drivers; the name of the adapter."""
+    if has_root_port():
+        # An emulated root port takes no hints, so the devices behind it would be denied them.
+        subprocess.run(["modprobe", "tph_root_port"], check=True)
+    subprocess.run(["modprobe", "mlx5_ib"], check=True)
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        names = os.listdir("/sys/class/infiniband") if os.path.isdir("/sys/class/infiniband") else []
+        if names:
+            settle()
+            return os.listdir("/sys/class/infiniband")[0]
+        time.sleep(0.05)
+    raise TimeoutError(f"no RDMA device after {WAIT} s")
+
+
+def settle():
+    """Waits until udev has given the adapter and its nodes their names."""
+    subprocess.run(["udevadm", "settle"], check=False)
+
+
+def unload():
+    """Unloads the drivers."""
+    subprocess.run(["modprobe", "-r", "mlx5_ib"], check=True)
+    subprocess.run(["modprobe", "-r", "mlx5_core"], check=True)
+
+
+def config():
+    """Its configuration space."""
+    with open(os.path.join(sysfs(), "config"), "rb") as file:
+        return file.read()
+
+
+class Tph:
+    """What its TPH requester capability says now."""
+
+    def __init__(self):
+        space, at = config(), 0x100
+        while True:
+            header = int.from_bytes(space[at:at + 4], "little")
+            if header & 0xffff == TPH:
+                break
+            at = header >> 20
+            if not at:
+                raise LookupError("no TPH requester capability")
+        capability = int.from_bytes(space[at + 4:at + 8], "little")
+        control = int.from_bytes(space[at + 8:at + 12], "little")
+        self.enabled = control >> 8 & 3
+        self.mode = control & 7
+        entries = (capability >> 16 & 0x7ff) + 1 if capability >> 9 & 3 == 1 else 0
+        table = space[at + 12:at + 12 + 2 * entries]
+        self.table = [int.from_bytes(table[2 * i:2 * i + 2], "little") for i in range(entries)]
