@@ -5,6 +5,7 @@ mod arrivals;
 mod boots;
 mod checkers;
 mod child;
+mod gateways;
 pub(crate) mod guest;
 mod parts;
 pub(crate) mod report;
@@ -351,6 +352,9 @@ impl Guest<'_> {
         }
         if let Some(case) = boot.arrivals.case(&out) {
             results.case(case);
+        }
+        if boot.has_gateways {
+            results.case(gateways::case(&out));
         }
         if let Some(kunit) = &boot.kunit
             && self.kernel.has(kunit.option)

@@ -23,6 +23,8 @@ pub struct Boot {
     pub kunit: Option<Kunit>,
     /// What its trace must show.
     pub arrivals: Arrivals,
+    /// Whether its programs write to the gateways of TLP emulation.
+    pub has_gateways: bool,
     /// How the process that serves its devices is to end.
     pub devices_end: DevicesEnd,
     /// More kernel parameters.
@@ -50,6 +52,7 @@ impl Boot {
         programs: &[],
         kunit: None,
         arrivals: Arrivals::Any,
+        has_gateways: false,
         devices_end: DevicesEnd::WithQemu,
         append: &[],
     };
@@ -183,6 +186,7 @@ static FULL: [Boot; 11] = [
         dir: "rdma",
         topology: Topology::T1Rdma,
         programs: &[guest::RDMA_ALL],
+        has_gateways: true,
         ..Boot::PLAIN
     },
     Boot {
