@@ -20,6 +20,9 @@ help: ## show this
 demo: ## publish a steering tag, see it on the wire (sets up what is missing)
 	@scripts/lab demo $(ARGS)
 
+demo-rdma: ## the same by RDMA: a tag on the writes of an emulated ConnectX that the mlx5 drivers drive
+	@scripts/lab demo-rdma $(ARGS)
+
 check: ## run every test; one total
 	@FLAVOUR='$(or $(FLAVOUR),release debug notph norust)' scripts/lab check $(ARGS)
 
@@ -41,5 +44,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo check check-fast conformance mutants shell clean distclean
+.PHONY: help demo demo-rdma check check-fast conformance mutants shell clean distclean
 .NOTPARALLEL:

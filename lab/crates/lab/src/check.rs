@@ -218,11 +218,13 @@ struct Guest<'a> {
 }
 
 /// The demos: name, topology, header format.
-const DEMOS: [(&str, Topology, LinkMode); 4] = [
+const DEMOS: [(&str, Topology, LinkMode); 6] = [
     ("demo-flit", Topology::T1, LinkMode::Flit),
     ("demo-nonflit", Topology::T1, LinkMode::Nonflit),
     ("demo-t2", Topology::T2, LinkMode::Flit),
     ("demo-t3", Topology::T3, LinkMode::Flit),
+    ("demo-rdma", Topology::T1Rdma, LinkMode::Flit),
+    ("demo-rdma-t3", Topology::T3Rdma, LinkMode::Flit),
 ];
 
 impl Guest<'_> {
@@ -272,6 +274,7 @@ impl Guest<'_> {
             topology,
             mode,
             out: &self.out.join(name),
+            repo: self.repo,
         };
         match demo::record(self.setup, &plan, self.interrupt) {
             Ok(recorded) => {

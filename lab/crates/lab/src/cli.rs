@@ -52,6 +52,9 @@ pub struct DemoArgs {
     /// Directory for traces and logs
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// The repository
+    #[arg(long, value_name = "DIR", default_value = "/tph/repo")]
+    pub repo: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub publish: Publish,

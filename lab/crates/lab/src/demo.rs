@@ -20,7 +20,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use steps::{Step, StepsError};
+use steps::{Kind, Step, StepsError};
 use verify::verify;
 
 /// A demo's guest ends after seconds; this is for one that hangs.
@@ -29,8 +29,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Most memory, in bytes, that QEMU and the device process may take together.
 const TOTAL_MEMORY_MAX: u64 = 4 << 30;
 
-/// The guest program, beside this one.
+/// The guest program, beside this one, and the one that needs an RDMA adapter, in the repository.
 const PROGRAM: &str = "p2p-demo";
+const RDMA_PROGRAM: &str = "tools/testing/selftests/rdma-tph/demo-rdma";
 
 /// A demo to be run.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,8 @@ pub struct Plan<'a> {
     pub mode: LinkMode,
     /// Where traces and logs go.
     pub out: &'a Path,
+    /// The repository.
+    pub repo: &'a Path,
 }
 
 impl Plan<'_> {
@@ -67,8 +70,10 @@ pub enum DemoError {
     #[error(transparent)]
     Vm(#[from] VmError),
     /// The guest's program gave up.
-    #[error("p2p-demo ended with status {status}: {last}; its messages are in {}", .log.display())]
+    #[error("{} ended with status {status}: {last}; its messages are in {}", .program.display(), .log.display())]
     Program {
+        /// The program.
+        program: PathBuf,
         /// Its exit status.
         status: u8,
         /// The last line that it wrote to stderr.
@@ -101,7 +106,11 @@ pub fn record(
     plan: &Plan<'_>,
     interrupt: &Interrupt,
 ) -> Result<Recorded, DemoError> {
-    let program = beside(&setup.lab, PROGRAM);
+    let (program, kinds) = if plan.topology.has_adapter() {
+        (plan.repo.join(RDMA_PROGRAM), Kind::OF_ADAPTER)
+    } else {
+        (beside(&setup.lab, PROGRAM), Kind::OF_INITIATORS)
+    };
     if !program.is_file() {
         return Err(DemoError::NoProgram(program));
     }
@@ -114,7 +123,7 @@ pub fn record(
         devices: Some(plan.devices()),
         devices_end: DevicesEnd::default(),
         append: &[],
-        task: Task::Script(command(&program, plan.publish)),
+        task: Task::Script(command(&setup.lab, &program, plan.publish)),
         limit: LIMIT,
         out: plan.out,
     };
@@ -128,12 +137,13 @@ pub fn record(
         let said = String::from_utf8_lossy(&said);
         let last = vm::log::tail(&said, 1).concat();
         return Err(DemoError::Program {
+            program,
             status: run.status,
             last,
             log,
         });
     }
-    let steps = steps::parse(&report)?;
+    let steps = steps::parse(&report, kinds)?;
     let trace = Reader::open(&plan.out.join(BINARY_FILE))?.collect::<Result<_, _>>()?;
     Ok(Recorded { steps, trace, run })
 }
@@ -143,9 +153,11 @@ fn beside(program: &Path, name: &str) -> PathBuf {
     program.with_file_name(name)
 }
 
-fn command(program: &Path, publish: Publish) -> String {
+/// The command that runs `program`, which may use what is beside `lab`.
+fn command(lab: &Path, program: &Path, publish: Publish) -> String {
     format!(
-        "{} --st {:#x} --ph {} --ext {:#x}",
+        "PATH=$PATH:{} {} --st {:#x} --ph {} --ext {:#x}",
+        vm::command::shell_quote(&beside(lab, "").display().to_string()),
         vm::command::shell_quote(&program.display().to_string()),
         publish.st,
         publish.ph,
@@ -282,8 +294,8 @@ mod tests {
             ext: 0x1234,
         };
         assert_eq!(
-            command(Path::new("/t/p2p-demo"), publish),
-            "'/t/p2p-demo' --st 0xf --ph 3 --ext 0x1234"
+            command(Path::new("/t/lab"), Path::new("/t/p2p-demo"), publish),
+            "PATH=$PATH:'/t/' '/t/p2p-demo' --st 0xf --ph 3 --ext 0x1234"
         );
     }
 }

@@ -56,6 +56,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 topology: args.topology,
                 mode: args.mode,
                 out: &args.out,
+                repo: &args.repo,
             };
             let recorded = demo::record(&lab.setup, &plan, &lab.interrupt)?;
             Ok(demo::report(&recorded, &plan, &mut stdout().lock())?)

@@ -140,7 +140,7 @@ impl Topology {
                 ),
             ]);
         }
-        if matches!(self, Self::T1Rdma | Self::T3Rdma) {
+        if self.has_adapter() {
             roles.push((Role::ConnectX, "connectx"));
         }
         roles
@@ -169,6 +169,11 @@ impl Topology {
     /// Whether QEMU has an IOMMU.
     pub fn has_iommu(self) -> bool {
         self == Self::T2
+    }
+
+    /// Whether it has an RDMA adapter, which then is the requester.
+    pub fn has_adapter(self) -> bool {
+        matches!(self, Self::T1Rdma | Self::T3Rdma)
     }
 
     /// Whether its devices are behind a root port, for which the firmware knows tags of CPU memory.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the guest program `p2p-demo` reports: one JSON object per line and step.
+//! What the guest programs `p2p-demo` and `demo-rdma` report: one JSON object per line and step.
 
 use serde::Deserialize;
 use tlp::{Hint, Ph, SteeringTag};
@@ -17,8 +17,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every step, in the order in which it must be reported.
-    pub const ALL: [Self; 3] = [Self::Hint, Self::None, Self::Ext];
+    /// The steps with the initiators as requesters, in the order in which they must be reported.
+    pub const OF_INITIATORS: &'static [Self] = &[Self::Hint, Self::None, Self::Ext];
+    /// Those with the RDMA adapter, which is in Extended mode.
+    pub const OF_ADAPTER: &'static [Self] = &[Self::Ext, Self::None];
 
     /// Its name in the report of the guest and in results.
     pub fn name(self) -> &'static str {
@@ -107,11 +109,13 @@ pub enum StepsError {
         /// The line.
         text: String,
     },
-    /// The steps are not the three of the demo.
-    #[error("the guest reported the steps [{got}] instead of [hint, none, ext]")]
+    /// The steps are not those of the demo.
+    #[error("the guest reported the steps [{got}] instead of [{expected}]")]
     Steps {
         /// What it reported.
         got: String,
+        /// What it should have.
+        expected: String,
     },
     /// The arrays of a step do not describe one range.
     #[error(
@@ -180,8 +184,8 @@ impl Step {
     }
 }
 
-/// Reads the guest's report: exactly the three steps, in order.
-pub fn parse(report: &str) -> Result<Vec<Step>, StepsError> {
+/// Reads the guest's report: exactly the steps of these `kinds`, in order.
+pub fn parse(report: &str, kinds: &[Kind]) -> Result<Vec<Step>, StepsError> {
     let mut steps = Vec::new();
     for (index, text) in report.lines().enumerate() {
         if text.trim().is_empty() {
@@ -195,10 +199,12 @@ pub fn parse(report: &str) -> Result<Vec<Step>, StepsError> {
         step.check()?;
         steps.push(step);
     }
-    if steps.iter().map(|step| step.kind).ne(Kind::ALL) {
-        let names: Vec<_> = steps.iter().map(|step| step.kind.name()).collect();
+    let got: Vec<_> = steps.iter().map(|step| step.kind).collect();
+    if got != kinds {
+        let names = |kinds: &[Kind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>();
         return Err(StepsError::Steps {
-            got: names.join(", "),
+            got: names(&got).join(", "),
+            expected: names(kinds).join(", "),
         });
     }
     Ok(steps)
@@ -207,6 +213,10 @@ pub fn parse(report: &str) -> Result<Vec<Step>, StepsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(report: &str) -> Result<Vec<Step>, StepsError> {
+        super::parse(report, Kind::OF_INITIATORS)
+    }
 
     const HINT: &str = r#"{"step":"hint","bar_address":549755813888,"offset":0,"published":{"flags":1,"steering_tag":240,"steering_tag_ext":0,"ph":2},"requester":"tph","before":[1],"source":[2],"after":[3]}"#;
     const NONE: &str = r#"{"step":"none","bar_address":549755813888,"offset":4,"published":null,"requester":"tph","before":[1],"source":[2],"after":[2]}"#;
@@ -231,6 +241,13 @@ mod tests {
                 tag: SteeringTag::Ext(0xbef0)
             })
         );
+    }
+
+    #[test]
+    fn the_adapter_has_steps_of_its_own() {
+        let report = format!("{EXT}\n{NONE}\n");
+        assert_eq!(super::parse(&report, Kind::OF_ADAPTER).unwrap().len(), 2);
+        assert!(parse(&report).is_err());
     }
 
     #[test]

@@ -106,9 +106,9 @@ fn verify_step<'a>(
         let hint = first.request.hint();
         let claim = match kind {
             AddressKind::Physical | AddressKind::Bus => {
-                "it goes from the initiator to the accelerator"
+                "it goes from the requester to the accelerator"
             }
-            AddressKind::Iova => "it goes from the initiator through the host to the accelerator",
+            AddressKind::Iova => "it goes from the requester through the host to the accelerator",
         };
         checks.push(check(claim, way(step, &sent, &passed_on, topology)));
         let claim = match kind {
@@ -268,6 +268,7 @@ fn way(
             .ok_or_else(|| format!("the topology has no {role:?}"))
     };
     let initiator = match step.requester {
+        _ if topology.has_adapter() => find(Role::ConnectX)?,
         Requester::Tph => find(Role::Initiator)?,
         Requester::Ext => find(Role::ExtendedInitiator)?,
     };
@@ -281,7 +282,7 @@ fn way(
         let requester = write.request.requester();
         if requester != initiator.bdf {
             return Err(format!(
-                "TLP {} has requester {requester}, the initiator is {}",
+                "TLP {} has requester {requester}, it should be {}",
                 write.record.number, initiator.bdf
             ));
         }

@@ -6,8 +6,8 @@ import time
 from pyverbs.addr import AHAttr, GlobalRoute
 from pyverbs.cq import CQ
 from pyverbs.device import Context
-from pyverbs.libibverbs_enums import (ibv_access_flags, ibv_mtu, ibv_qp_type, ibv_wc_status,
-                                      ibv_wr_opcode)
+from pyverbs.libibverbs_enums import (ibv_access_flags, ibv_mtu, ibv_qp_attr_mask, ibv_qp_state,
+                                      ibv_qp_type, ibv_wc_status, ibv_wr_opcode)
 from pyverbs.mr import MR
 from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
@@ -30,10 +30,16 @@ class Loop:
         self.pd = PD(self.context)
         self.cq = CQ(self.context, 64)
         self.source = MR(self.pd, length, ACCESS)
-        port = self.context.query_port(1)
         init = QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=self.cq, rcq=self.cq,
                           cap=QPCap(max_send_wr=16, max_recv_wr=16))
         self.qps = [QP(self.pd, init) for _ in range(2)]
+        self.connect()
+
+    def connect(self):
+        """Connects the queue pairs, again if one of them has failed."""
+        for qp in self.qps:
+            qp.modify(QPAttr(qp_state=ibv_qp_state.IBV_QPS_RESET), ibv_qp_attr_mask.IBV_QP_STATE)
+        port = self.context.query_port(1)
         for qp, peer in (self.qps, self.qps[::-1]):
             route = GlobalRoute(dgid=self.context.query_gid(1, 0), sgid_index=0)
             address = AHAttr(dlid=port.lid, port_num=1, is_global=1, gr=route)
