@@ -51,6 +51,7 @@
 pub mod accelerator;
 pub mod config;
 pub mod connectx;
+mod die;
 mod function;
 pub mod ids;
 pub mod initiator;

@@ -34,7 +34,8 @@ pub struct Topology {
     /// Socket of the monitor (QMP) of a QEMU with an `intel-iommu`, whose translations then apply to
     /// all requests; it need not listen before the first DMA. Without one there is no IOMMU.
     pub iommu: Option<PathBuf>,
-    /// Once true, the process dies (SIGKILL) as soon as a driver looks at a copy that is on its way.
+    /// Once true, the process dies (SIGKILL) as soon as a driver looks at an initiator whose copy is on
+    /// its way, or at an RDMA adapter that is busy, at a moment that nobody can foresee.
     ///
     /// QEMU then waits for the answer to that access, so there is no other one under way: QEMU 11.1
     /// aborts if a server leaves a request unread.
@@ -281,8 +282,16 @@ fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Fun
         Kind::ConnectX(config) => {
             let port = attach(None)?;
             let trace_dir = topology.trace_dir.as_deref();
-            let model = ConnectX::new(name, config, endpoint.bdf, interrupt.clone(), trace_dir)
-                .map_err(resources)?;
+            let dying = topology.dying.clone();
+            let model = ConnectX::new(
+                name,
+                config,
+                endpoint.bdf,
+                interrupt.clone(),
+                trace_dir,
+                dying,
+            )
+            .map_err(resources)?;
             let space = config.config_space(mode, serial);
             Function::new(name, space, port, interrupt, Box::new(model))
         }

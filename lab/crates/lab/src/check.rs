@@ -107,6 +107,9 @@ pub fn check(
     for guest in &guests {
         parts.extend(guest.parts());
     }
+    if let Some(only) = &args.only {
+        parts.retain(|part| part.name().contains(only));
+    }
     let jobs = args.jobs.unwrap_or_else(|| {
         let guest = targets
             .iter()

@@ -7,6 +7,8 @@
 
 use fabric::{DmaError, Requester, Want};
 use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
 /// Whose memory it is.
@@ -169,11 +171,15 @@ impl Span {
 }
 
 /// Sends the device's requests.
-pub struct Dma(Requester);
+pub struct Dma {
+    requester: Requester,
+    /// Counts them.
+    sent: Arc<AtomicU64>,
+}
 
 impl Dma {
-    pub fn new(requester: Requester) -> Self {
-        Self(requester)
+    pub fn new(requester: Requester, sent: Arc<AtomicU64>) -> Self {
+        Self { requester, sent }
     }
 
     /// Fills `data` from the front of `span`, TLP by TLP.
@@ -181,7 +187,8 @@ impl Dma {
         let mut done = 0;
         while done < data.len() {
             let addr = span.addr.wrapping_add(done as u64);
-            let read = self.0.read_with(addr, &mut data[done..], want);
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            let read = self.requester.read_with(addr, &mut data[done..], want);
             done += read.map_err(|source| span.fault(source))?;
         }
         Ok(())
@@ -192,7 +199,8 @@ impl Dma {
         let mut done = 0;
         while done < data.len() {
             let addr = span.addr.wrapping_add(done as u64);
-            let written = self.0.write(addr, &data[done..], want);
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            let written = self.requester.write(addr, &data[done..], want);
             done += written.map_err(|source| span.fault(source))?;
         }
         Ok(())

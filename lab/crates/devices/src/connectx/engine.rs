@@ -13,9 +13,13 @@ use crate::interrupt::Interrupt;
 use fabric::Requester;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Without a request for so long, nothing is under way.
+const IDLE: Duration = Duration::from_millis(50);
 
 /// What has been rung and not been looked at.
 #[derive(Default)]
@@ -80,22 +84,43 @@ impl Bell {
 /// The thread; it ends when this value is dropped.
 pub struct Engine {
     bell: Arc<Bell>,
+    /// Requests that were sent.
+    sent: Arc<AtomicU64>,
     worker: Option<JoinHandle<()>>,
 }
 
 impl Engine {
     pub fn start(name: &str, profile: Profile, interrupt: Arc<Interrupt>) -> io::Result<Self> {
         let bell = Arc::new(Bell::default());
+        let sent = Arc::<AtomicU64>::default();
         let worker = thread::Builder::new()
             .name(format!("{name} engine"))
             .spawn({
-                let (bell, name) = (Arc::clone(&bell), name.to_owned());
-                move || work(&bell, &name, profile, &interrupt)
+                let (bell, sent) = (Arc::clone(&bell), Arc::clone(&sent));
+                let name = name.to_owned();
+                move || work(&bell, &sent, &name, profile, &interrupt)
             })?;
         Ok(Self {
             bell,
+            sent,
             worker: Some(worker),
         })
+    }
+
+    /// Waits until so many more requests were sent; false if there are none for a while.
+    pub fn wait_for_requests(&self, number: u64) -> bool {
+        let sent = || self.sent.load(Ordering::Relaxed);
+        let end = sent().wrapping_add(number);
+        let mut last = (sent(), Instant::now());
+        while sent().wrapping_sub(end) > u64::MAX / 2 {
+            if last.0 != sent() {
+                last = (sent(), Instant::now());
+            } else if last.1.elapsed() > IDLE {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
     }
 
     /// Something was rung; `requester` is what reaches memory until the next reset.
@@ -158,7 +183,13 @@ impl Drop for Engine {
     }
 }
 
-fn work(bell: &Bell, name: &str, profile: Profile, interrupt: &Arc<Interrupt>) {
+fn work(
+    bell: &Bell,
+    sent: &Arc<AtomicU64>,
+    name: &str,
+    profile: Profile,
+    interrupt: &Arc<Interrupt>,
+) {
     let mut hca: Option<Hca> = None;
     loop {
         let rung = bell.wait(hca.as_ref());
@@ -182,7 +213,7 @@ fn work(bell: &Bell, name: &str, profile: Profile, interrupt: &Arc<Interrupt>) {
             if let Some(hca) = hca.take().filter(|hca| !hca.is_empty()) {
                 log::error!("{name}: the driver begins anew and leaves {}", hca.census());
             }
-            let dma = Dma::new(requester);
+            let dma = Dma::new(requester, Arc::clone(sent));
             hca = Some(Hca::new(
                 profile,
                 dma,

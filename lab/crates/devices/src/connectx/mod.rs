@@ -35,13 +35,21 @@ mod wqe;
 use crate::{
     CompleterType,
     config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, TphCapability},
+    die,
     function::{Context, Model},
     interrupt::Interrupt,
 };
 use engine::Engine;
 use gateway::Gateways;
 use registers::Registers;
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tlp::{Bdf, Mode};
 
 /// Vectors: one for commands and asynchronous events, the others for completions.
@@ -131,6 +139,8 @@ pub struct ConnectX {
     engine: Engine,
     /// What its requests say that it is.
     id: Bdf,
+    /// See [`crate::Topology::dying`].
+    dying: Arc<AtomicBool>,
 }
 
 impl ConnectX {
@@ -141,18 +151,23 @@ impl ConnectX {
         id: Bdf,
         interrupt: Arc<Interrupt>,
         trace_dir: Option<&Path>,
+        dying: Arc<AtomicBool>,
     ) -> io::Result<Self> {
         Ok(Self {
             registers: Registers::new(),
             gateways: Gateways::new(name, trace_dir)?,
             engine: Engine::start(name, config.profile, interrupt)?,
             id,
+            dying,
         })
     }
 }
 
 impl Model for ConnectX {
     fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
+        if self.dying.load(Ordering::Relaxed) && self.engine.wait_for_requests(die::moment()) {
+            die::now();
+        }
         self.registers.read(offset, data);
     }
 

@@ -48,6 +48,7 @@ pub use registers::MAX_LEN;
 use crate::{
     CompleterType,
     config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, TphCapability},
+    die,
     function::{Context, Model},
     ids,
     interrupt::Interrupt,
@@ -56,7 +57,7 @@ use crate::{
 use engine::{Engine, Job, Shared, lock};
 use hint::{Gated, Wanted, gate};
 use registers::{Action, Fault, Registers};
-use rustix::process::{Signal, getpid, kill_process};
+
 use std::{
     io,
     sync::{
@@ -183,19 +184,11 @@ impl Initiator {
     }
 }
 
-/// Ends the process as nobody can foresee it: no answer is sent, nothing is flushed.
-fn die() -> ! {
-    if let Err(error) = kill_process(getpid(), Signal::KILL) {
-        log::error!("the process cannot kill itself: {error}");
-    }
-    std::process::abort()
-}
-
 impl Model for Initiator {
     fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
         let shared = lock(&self.shared);
         if shared.registers.is_busy() && self.dying.load(Ordering::Relaxed) {
-            die();
+            die::now();
         }
         words::read(offset, data, |at| shared.registers.read(at));
     }

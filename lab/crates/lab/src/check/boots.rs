@@ -99,6 +99,13 @@ const TESTS: Kunit = Kunit {
     option: "RUST_DMA_BUF_KUNIT_TEST",
 };
 
+/// Those in the drivers of the adapter, which run when these are loaded: once in a boot.
+const MLX5_TESTS: Kunit = Kunit {
+    glob: "rust_mlx5_*",
+    names: &["rust_mlx5_st: ", "rust_mlx5_ib_tph: "],
+    option: "MLX5_DMABUF_TPH_KUNIT_TEST",
+};
+
 /// The kernel crate's examples for these files.
 const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
     Kunit {
@@ -112,7 +119,7 @@ const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
 /// That includes no peers below a switch, which the root port does not see.
 const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 
-static FULL: [Boot; 11] = [
+static FULL: [Boot; 12] = [
     Boot {
         part: "guest tests",
         dir: "guest",
@@ -202,6 +209,7 @@ static FULL: [Boot; 11] = [
         topology: Topology::T1Rdma,
         st_table: StTable::None,
         programs: &[guest::RDMA_HINTS],
+        kunit: Some(MLX5_TESTS),
         ..Boot::PLAIN
     },
     Boot {
@@ -210,6 +218,14 @@ static FULL: [Boot; 11] = [
         topology: Topology::T1Rdma,
         tags: Tags::Tph,
         programs: &[guest::RDMA_HINTS],
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests with an adapter that is killed",
+        dir: "rdma-killed",
+        topology: Topology::T1Rdma,
+        programs: &[guest::ADAPTER_KILLED],
+        devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
         ..Boot::PLAIN
     },
 ];

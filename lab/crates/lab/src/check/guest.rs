@@ -34,6 +34,9 @@ pub const RDMA_EVERYWHERE: [&str; 2] = [
 /// That which depends on how the adapter keeps tags.
 pub const RDMA_HINTS: &str = "tools/testing/selftests/rdma-tph/rdma-dma-buf-tph";
 
+// They need a guest of their own.
+pub const ADAPTER_KILLED: &str = "tools/testing/selftests/rdma-tph/adapter-killed";
+
 /// A program prints this line to have the device process killed in mid-transfer.
 pub const KILL_DEVICES: &str = "# kill the device process";
 

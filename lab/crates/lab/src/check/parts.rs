@@ -30,6 +30,11 @@ impl<'a> Part<'a> {
             run: Box::new(run),
         }
     }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// Takes the results of one running part.
