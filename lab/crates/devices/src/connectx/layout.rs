@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Big-endian structures of the device, as tables of fields.
 //!
-//! A table is written once (see [`super::ifc`]); reading and writing a field, decoding a structure for
-//! the log, and the check against the kernel's header all go through it.
+//! A table is written once (see [`ifc`] and [`wire`]); reading and writing a field, decoding a structure
+//! for the log, and the check against the kernel's headers all go through it. Drivers may use them, too.
 
-use std::fmt::{self, Display, Formatter};
+use super::{ifc, wire};
+use std::fmt::{self, Display, Formatter, Write};
 
 /// A field: some bits of a structure. Bit 0 is the most significant bit of the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name in include/linux/mlx5/mlx5_ifc.h.
+    /// Its name, which is that in the kernel's header unless `member` says otherwise.
     pub name: &'static str,
+    /// The member of the header's structure that the field is, or that it is a part of.
+    pub member: Option<&'static str>,
     /// Its first bit.
     pub offset: usize,
     /// Its number of bits.
@@ -102,8 +105,10 @@ const fn mask(width: usize) -> u128 {
 /// A structure.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// Its name in the header, without `mlx5_ifc_` and `_bits`.
+    /// Its name.
     pub name: &'static str,
+    /// The structure in the kernel's headers; none if that is called mlx5_ifc_NAME_bits.
+    pub header: Option<&'static str>,
     /// Its length in bytes; for what ends with a list, without the list.
     pub len: usize,
     /// Its fields, in their order.
@@ -158,23 +163,67 @@ impl Display for Show<'_> {
     }
 }
 
+/// What a C compiler can check the tables by: a line for each structure, and one for each field.
+///
+/// A structure's line is `struct NAME LEN`, with the name in the header and the length in bytes. A field's
+/// is `field STRUCTURE MEMBER OFFSET WIDTH HOW`, in bits; HOW is `bits` where one byte of the header stands
+/// for a bit (mlx5_ifc.h), else `whole` if the field is the member, and `part` if it lies in it.
+#[must_use]
+pub fn list() -> String {
+    let mut lines = String::new();
+    for layout in ifc::ALL.iter().chain(wire::ALL) {
+        let generated = format!("mlx5_ifc_{}_bits", layout.name);
+        let header = layout.header.unwrap_or(&generated);
+        let mut line = |text: fmt::Arguments<'_>| {
+            writeln!(lines, "{text}").expect("a string takes everything");
+        };
+        line(format_args!("struct {header} {:#x}", layout.len));
+        for field in layout.fields {
+            let how = match field.member {
+                _ if header.starts_with("mlx5_ifc_") => "bits",
+                Some(_) => "part",
+                None => "whole",
+            };
+            let (member, offset, width) = (
+                field.member.unwrap_or(field.name),
+                field.offset,
+                field.width,
+            );
+            line(format_args!(
+                "field {header} {member} {offset:#x} {width:#x} {how}"
+            ));
+        }
+    }
+    lines
+}
+
 /// Makes a module for each structure: a constant for each field, and `LAYOUT`.
+///
+/// `in` gives the structure in the kernel's headers, `of` the member that a field is or is in, where these
+/// have other names.
 macro_rules! layouts {
-    ($($(#[$doc:meta])* $name:ident: $len:literal { $($field:ident $offset:literal $width:literal;)* })*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident: $len:literal $(in $header:ident)? {
+            $($field:ident $offset:literal $width:literal $(of $($member:ident).+)?;)*
+        }
+    )*) => {
         $(
             $(#[$doc])*
             #[allow(non_upper_case_globals, dead_code, missing_docs)]
             pub mod $name {
-                use crate::connectx::layout::{Field, Layout};
+                use crate::connectx::layout::{Field, Layout, layouts};
 
                 $(pub const $field: Field = Field {
                     name: stringify!($field),
+                    member: layouts!(@name $($($member).+)?),
                     offset: $offset,
                     width: $width,
                 };)*
 
                 pub const LAYOUT: Layout = Layout {
                     name: stringify!($name),
+                    header: layouts!(@name $($header)?),
                     len: $len,
                     fields: &[$($field),*],
                 };
@@ -184,6 +233,8 @@ macro_rules! layouts {
         /// All of them.
         pub const ALL: &[crate::connectx::layout::Layout] = &[$($name::LAYOUT),*];
     };
+    (@name) => { None };
+    (@name $($name:ident).+) => { Some(stringify!($($name).+)) };
 }
 pub(super) use layouts;
 
@@ -195,6 +246,7 @@ mod tests {
     const fn field(offset: usize, width: usize) -> Field {
         Field {
             name: "field",
+            member: None,
             offset,
             width,
         }
@@ -224,14 +276,33 @@ mod tests {
     fn unsound_tables_are_seen() {
         let sound = |fields: &[Field], len| {
             let fields = fields.to_vec().leak();
-            let name = "name";
-            Layout { name, len, fields }.is_sound()
+            let layout = Layout {
+                name: "name",
+                header: None,
+                len,
+                fields,
+            };
+            layout.is_sound()
         };
         assert!(sound(&[field(0, 4), field(4, 4)], 1));
         assert!(!sound(&[field(0, 4), field(3, 4)], 1), "overlap");
         assert!(!sound(&[field(4, 4), field(0, 4)], 1), "order");
         assert!(!sound(&[field(4, 5)], 1), "beyond the end");
         assert!(!sound(&[field(4, 0)], 1), "nothing");
+    }
+
+    #[test]
+    fn the_list_names_what_the_headers_name() {
+        let list = list();
+        for line in [
+            "struct mlx5_ifc_mkc_bits 0x40",
+            "field mlx5_ifc_mkc_bits pcie_tph_steering_tag_index 0x1e8 0x8 bits",
+            "field mlx5_cmd_layout in_ptr 0x40 0x40 whole",
+            "field mlx5_cmd_layout type 0x0 0x8 part",
+            "field mlx5_av key.qkey.qkey 0x0 0x20 part",
+        ] {
+            assert!(list.lines().any(|of| of == line), "{line}");
+        }
     }
 
     proptest! {

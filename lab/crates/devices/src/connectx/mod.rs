@@ -7,7 +7,8 @@
 //! include/linux/mlx5/ and of the drivers; where these do not say what a device does, the model does
 //! what their authors expect, and no compatibility with firmware is claimed.
 //!
-//! BAR 0 is described in [`registers`], what the device says that it can do in [`capabilities`].
+//! BAR 0 is described in `registers`, what the device says that it can do in `capabilities`. The
+//! structures that it shares with its driver are tables: [`layout`], [`ifc`], [`wire`].
 
 mod capabilities;
 mod cq;
@@ -17,8 +18,8 @@ mod engine;
 mod eq;
 mod gateway;
 mod hca;
-mod ifc;
-mod layout;
+pub mod ifc;
+pub mod layout;
 mod memory;
 mod mkey;
 mod port;
@@ -29,7 +30,7 @@ mod ring;
 mod srq;
 mod status;
 mod table;
-mod wire;
+pub mod wire;
 mod wqe;
 
 use crate::{
