@@ -81,6 +81,25 @@ impl Hca {
         }
     }
 
+    /// TEARDOWN_HCA: whatever is left ends, since its memory goes back to the host.
+    fn tear_down(&mut self) {
+        if !self.is_empty() {
+            log::error!("torn down with {}", self.census());
+        }
+        self.uars.clear();
+        self.eqs.clear();
+        self.pds.clear();
+        self.xrcds.clear();
+        self.mkeys.clear();
+        self.cqs.clear();
+        self.srqs.clear();
+        self.qps.clear();
+        self.active.clear();
+        self.retrying.clear();
+        self.in_error.clear();
+        self.moderated.clear();
+    }
+
     /// Runs the command in an entry of the queue, if there is one.
     pub fn command(&mut self, entry: usize) -> Result<(), Fault> {
         // Before the command: the queue that is to hear of a command's end is there when it begins.

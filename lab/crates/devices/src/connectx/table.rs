@@ -53,6 +53,11 @@ impl<T> Table<T> {
         self.objects.remove(&number)
     }
 
+    /// Takes all objects out.
+    pub fn clear(&mut self) {
+        self.objects.clear();
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.objects

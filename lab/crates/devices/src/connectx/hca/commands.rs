@@ -153,8 +153,12 @@ impl Hca {
         let number = request::number.get32(input);
         let done = || Ok(vec![0; SHORT]);
         match opcode {
-            // ENABLE_HCA, DISABLE_HCA, INIT_HCA, TEARDOWN_HCA.
-            0x104 | 0x105 | 0x102 | 0x103 => done(),
+            // ENABLE_HCA, DISABLE_HCA, INIT_HCA.
+            0x104 | 0x105 | 0x102 => done(),
+            0x103 => {
+                self.tear_down();
+                done()
+            }
             0x100 => {
                 let op_mod = query_hca_cap_in::op_mod.get32(input);
                 let op_mod = u16::try_from(op_mod).map_err(|_| Refusal::BadParameter)?;
