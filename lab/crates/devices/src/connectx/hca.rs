@@ -101,7 +101,13 @@ impl Hca {
     }
 
     /// Runs the command in an entry of the queue, if there is one.
-    pub fn command(&mut self, entry: usize) -> Result<(), Fault> {
+    pub fn command(&mut self, entry: usize) {
+        if let Err(fault) = self.run_command(entry) {
+            log::error!("the command in entry {entry}: {fault}");
+        }
+    }
+
+    fn run_command(&mut self, entry: usize) -> Result<(), Fault> {
         // Before the command: the queue that is to hear of a command's end is there when it begins.
         let hears = self.events_for(Kind::Command);
         match self.queue.fetch(&self.dma, entry)? {
@@ -118,7 +124,7 @@ impl Hca {
         // A command that ends the queue is not told there.
         if let Some(eq) = hears.filter(|&eq| self.eqs.get(eq).is_some()) {
             let done = 1u32 << entry;
-            self.post(eq, Kind::Command, &done.to_be_bytes())?;
+            self.post(eq, Kind::Command, &done.to_be_bytes());
         }
         Ok(())
     }
@@ -132,13 +138,13 @@ impl Hca {
     }
 
     /// A CQ is armed.
-    pub fn arm_cq(&mut self, number: u32, consumer: u32, solicited: bool) -> Result<(), Fault> {
+    pub fn arm_cq(&mut self, number: u32, consumer: u32, solicited: bool) {
         let Some(cq) = self.cqs.get_mut(number) else {
             log::warn!("a doorbell of CQ {number}, which there is none");
-            return Ok(());
+            return;
         };
         let tell = cq.arm(consumer, solicited, Instant::now());
-        self.after_look_at_cq(number, tell)
+        self.after_look_at_cq(number, tell);
     }
 
     /// A send queue has work.
@@ -168,10 +174,10 @@ impl Hca {
     }
 
     /// Does what is due.
-    pub fn expire(&mut self, now: Instant) -> Result<(), Fault> {
+    pub fn expire(&mut self, now: Instant) {
         for number in self.moderated.clone() {
             let tell = self.cqs.get_mut(number).is_some_and(|cq| cq.expire(now));
-            self.after_look_at_cq(number, tell)?;
+            self.after_look_at_cq(number, tell);
         }
         for number in self.retrying.clone() {
             let retry = self.qps.get(number).and_then(|qp| qp.retry);
@@ -182,14 +188,19 @@ impl Hca {
         }
         let due = self.in_error.iter().filter(|(_, (at, _))| *at <= now);
         for number in due.map(|(&number, _)| number).collect::<Vec<_>>() {
-            if self.flush(number)? {
-                self.in_error.insert(number, (now + LOOK_FIRST, LOOK_FIRST));
-            } else if let Some((at, pause)) = self.in_error.get_mut(&number) {
-                *pause = (*pause * 2).min(LOOK_LAST);
-                *at = now + *pause;
+            match self.flush(number) {
+                Ok(true) => {
+                    self.in_error.insert(number, (now + LOOK_FIRST, LOOK_FIRST));
+                }
+                Ok(false) => {
+                    if let Some((at, pause)) = self.in_error.get_mut(&number) {
+                        *pause = (*pause * 2).min(LOOK_LAST);
+                        *at = now + *pause;
+                    }
+                }
+                Err(fault) => self.lose(number, &fault),
             }
         }
-        Ok(())
     }
 
     /// What there is, for the log.
@@ -228,21 +239,21 @@ impl Hca {
             .find_map(|(number, eq)| eq.wants(kind).then_some(number))
     }
 
-    fn post(&mut self, number: u32, kind: Kind, data: &[u8]) -> Result<(), Fault> {
-        match self.eqs.get_mut(number) {
-            Some(eq) => eq.post(&self.dma, &self.interrupt, kind, data),
-            None => {
-                log::error!("an event {kind:?} for EQ {number}, which there is none");
-                Ok(())
-            }
+    /// Puts an event into an EQ. Nobody hears of one that cannot be put there.
+    fn post(&mut self, number: u32, kind: Kind, data: &[u8]) {
+        let Some(eq) = self.eqs.get_mut(number) else {
+            log::error!("an event {kind:?} for EQ {number}, which there is none");
+            return;
+        };
+        if let Err(fault) = eq.post(&self.dma, &self.interrupt, kind, data) {
+            log::error!("an event {kind:?} is lost: {fault}");
         }
     }
 
     /// Tells of an object, if an event queue wants such events.
-    fn tell(&mut self, kind: Kind, number: u32) -> Result<(), Fault> {
-        match self.events_for(kind) {
-            Some(eq) => self.post(eq, kind, &about(kind, number)),
-            None => Ok(()),
+    fn tell(&mut self, kind: Kind, number: u32) {
+        if let Some(eq) = self.events_for(kind) {
+            self.post(eq, kind, &about(kind, number));
         }
     }
 
@@ -257,12 +268,13 @@ impl Hca {
             Told::Event => self.after_look_at_cq(number, true),
             Told::Overrun => self.tell(Kind::CqError, number),
         }
+        Ok(())
     }
 
-    fn after_look_at_cq(&mut self, number: u32, tell: bool) -> Result<(), Fault> {
+    fn after_look_at_cq(&mut self, number: u32, tell: bool) {
         let Some(cq) = self.cqs.get(number) else {
             self.moderated.remove(&number);
-            return Ok(());
+            return;
         };
         if cq.due().is_some() {
             self.moderated.insert(number);
@@ -271,9 +283,8 @@ impl Hca {
         }
         if tell {
             let eq = cq.eq();
-            self.post(eq, Kind::Completion, &about(Kind::Completion, number))?;
+            self.post(eq, Kind::Completion, &about(Kind::Completion, number));
         }
-        Ok(())
     }
 }
 

@@ -344,6 +344,13 @@ impl Qp {
         Ok(u16::from_be_bytes([high, low]))
     }
 
+    /// It goes into error.
+    pub fn fail(&mut self) {
+        self.state = State::Error;
+        qpc::state.set(&mut self.context, State::Error as u64);
+        self.retry = None;
+    }
+
     /// Makes a transition with what the command brings.
     pub fn modify(&mut self, transition: Transition, mask: u32, new: &[u8]) -> Result<(), Refusal> {
         let state = transition.from(self.state).ok_or(Refusal::BadQpState)?;

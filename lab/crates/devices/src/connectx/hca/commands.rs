@@ -307,11 +307,9 @@ impl Hca {
     fn arm_srq(&mut self, number: u32, limit: u16) -> Result<Vec<u8>, Refusal> {
         let srq = self.srqs.get_mut(number).ok_or(Refusal::BadResource)?;
         srq.arm(limit);
-        let low = srq.is_low(&self.dma).and_then(|low| match low {
-            true => self.tell(Kind::SrqLimit, number),
-            false => Ok(()),
-        });
-        low.map_err(|fault| broken(&fault))?;
+        if srq.is_low(&self.dma).map_err(|fault| broken(&fault))? {
+            self.tell(Kind::SrqLimit, number);
+        }
         Ok(vec![0; SHORT])
     }
 

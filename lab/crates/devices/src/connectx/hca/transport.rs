@@ -49,14 +49,30 @@ struct Taken {
 
 impl Hca {
     /// Executes one request of each send queue that has some.
-    pub fn work(&mut self) -> Result<(), Fault> {
+    pub fn work(&mut self) {
         let now = Instant::now();
         for number in self.active.clone() {
-            if !self.step(number, now)? {
-                self.active.remove(&number);
+            match self.step(number, now) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.active.remove(&number);
+                }
+                Err(fault) => self.lose(number, &fault),
             }
         }
-        Ok(())
+    }
+
+    /// A queue pair whose own memory, or that of its completions, cannot be reached is lost: there is no
+    /// way to tell of each request.
+    pub(super) fn lose(&mut self, number: u32, fault: &Fault) {
+        log::error!("QP {number} is lost: {fault}");
+        self.active.remove(&number);
+        self.retrying.remove(&number);
+        self.in_error.remove(&number);
+        if let Some(qp) = self.qps.get_mut(number) {
+            qp.fail();
+        }
+        self.tell(Kind::WqCatastrophic, number);
     }
 
     /// Executes one request; says whether there may be another that can be executed.
@@ -73,6 +89,7 @@ impl Hca {
             _ => return Ok(false),
         }
         if qp.retry.is_some_and(|retry| retry.at > now) {
+            self.retrying.insert(number);
             return Ok(false);
         }
         let Some(posted) = qp.posted(&self.dma)? else {
@@ -153,9 +170,7 @@ impl Hca {
         let Some(qp) = self.qps.get_mut(number) else {
             return Ok(());
         };
-        qp.state = State::Error;
-        qpc::state.set(&mut qp.context, State::Error as u64);
-        qp.retry = None;
+        qp.fail();
         self.retrying.remove(&number);
         let shared = matches!(qp.receive, Receive::Shared(_));
         self.flush(number)?;
@@ -163,7 +178,7 @@ impl Hca {
         self.in_error.insert(number, (next, LOOK_FIRST));
         if shared {
             // It takes no more requests from the shared queue.
-            self.tell(Kind::LastWqe, number)?;
+            self.tell(Kind::LastWqe, number);
         }
         Ok(())
     }
@@ -362,7 +377,7 @@ impl Hca {
         let taken = srq.take(&self.dma)?;
         let (pd, own_cqn, low) = (srq.pd(), srq.cqn(), srq.is_low(&self.dma)?);
         if low {
-            self.tell(Kind::SrqLimit, srqn)?;
+            self.tell(Kind::SrqLimit, srqn);
         }
         Ok(taken.map(|(index, pieces)| Taken {
             index,
@@ -498,7 +513,7 @@ impl Hca {
     fn refuse(&mut self, peer: u32, kind: Kind, why: Syndrome) -> Result<Outcome, Fault> {
         if self.is_reliable(peer) {
             self.break_down(peer)?;
-            self.tell(kind, peer)?;
+            self.tell(kind, peer);
         }
         Ok(Outcome::Failed(why))
     }
