@@ -51,6 +51,8 @@ pub struct Hca {
     active: BTreeSet<u32>,
     /// Queue pairs whose peer was not ready.
     retrying: BTreeSet<u32>,
+    /// Queue pairs that go into error as soon as the request that broke them has ended.
+    breaking: Vec<u32>,
     /// Queue pairs in error: when each is looked at next, and how long after the time before.
     in_error: BTreeMap<u32, (Instant, Duration)>,
     /// CQs that wait for more completions before they tell.
@@ -76,6 +78,7 @@ impl Hca {
             qps: Table::new(2..1 << LOG_MAX_QP),
             active: BTreeSet::new(),
             retrying: BTreeSet::new(),
+            breaking: vec![],
             in_error: BTreeMap::new(),
             moderated: BTreeSet::new(),
         }

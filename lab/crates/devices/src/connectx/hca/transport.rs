@@ -59,6 +59,20 @@ impl Hca {
                 }
                 Err(fault) => self.lose(number, &fault),
             }
+            self.break_peers();
+        }
+    }
+
+    /// Those that a request has broken go into error after its own completion: one of them may be the queue
+    /// pair that it was posted to.
+    fn break_peers(&mut self) {
+        for number in std::mem::take(&mut self.breaking) {
+            let lives = |qp: &Qp| qp.state != State::Error;
+            if self.qps.get(number).is_some_and(lives)
+                && let Err(fault) = self.break_down(number)
+            {
+                self.lose(number, &fault);
+            }
         }
     }
 
@@ -98,7 +112,7 @@ impl Hca {
         let (outcome, signalled) = match Send::parse(&posted.bytes, qp.service.form()) {
             Ok(send) => {
                 log::trace!("QP {number}: request {}: {send:x?}", posted.index);
-                (self.execute_send(number, &send)?, send.signalled)
+                (self.execute_send(number, &send), send.signalled)
             }
             Err(_) => (Outcome::Failed(Syndrome::LocalQpOperation), true),
         };
@@ -241,23 +255,30 @@ impl Hca {
         }
     }
 
-    fn execute_send(&mut self, number: u32, send: &Send) -> Result<Outcome, Fault> {
+    fn execute_send(&mut self, number: u32, send: &Send) -> Outcome {
         let Some(qp) = self.qps.get(number) else {
-            return Ok(Outcome::Done(0));
+            return Outcome::Done(0);
         };
         let (service, pd) = (qp.service, qp.pd());
         match (&send.operation, &send.address) {
-            (Operation::Nop, _) => Ok(Outcome::Done(0)),
-            (Operation::Umr(umr), _) => Ok(self.update_key(umr, &send.pieces, pd, service)),
+            (Operation::Nop, _) => Outcome::Done(0),
+            (Operation::Umr(umr), _) => self.update_key(umr, &send.pieces, pd, service),
             // Nobody manages anything here.
-            (Operation::Send(_), Some(_)) if service == Service::Management => Ok(Outcome::Done(0)),
+            (Operation::Send(_), Some(_)) if service == Service::Management => Outcome::Done(0),
             (Operation::Send(immediate), Some(address)) => {
-                self.datagram(number, send, address, *immediate)
+                match self.datagram(number, send, address, *immediate) {
+                    Ok(outcome) => outcome,
+                    // It is the receiver's queues that could not be reached.
+                    Err(fault) => {
+                        self.lose(address.qpn, &fault);
+                        Outcome::Done(0)
+                    }
+                }
             }
             _ if service.is_connected() => {
-                let outcome = self.connected(number, send)?;
+                let outcome = self.connected(number, send);
                 // What goes wrong at the other end is not heard of without acknowledgements.
-                Ok(match outcome {
+                match outcome {
                     Outcome::Failed(
                         Syndrome::RemoteInvalidRequest
                         | Syndrome::RemoteAccess
@@ -270,9 +291,9 @@ impl Hca {
                         Outcome::Done(0)
                     }
                     outcome => outcome,
-                })
+                }
             }
-            _ => Ok(Outcome::Failed(Syndrome::LocalQpOperation)),
+            _ => Outcome::Failed(Syndrome::LocalQpOperation),
         }
     }
 
@@ -325,7 +346,7 @@ impl Hca {
     }
 
     /// A request that goes to the peer.
-    fn connected(&mut self, number: u32, send: &Send) -> Result<Outcome, Fault> {
+    fn connected(&mut self, number: u32, send: &Send) -> Outcome {
         let pd = self.field(number, qpc::pd);
         let access = match send.operation {
             Operation::Read(_) | Operation::Atomic(..) => Access::LocalWrite,
@@ -333,22 +354,30 @@ impl Hca {
         };
         let len = match self.memory().permit(&send.pieces, pd, access) {
             Ok(len) if len <= MAX_MESSAGE => len,
-            Ok(_) => return Ok(Outcome::Failed(Syndrome::LocalLength)),
+            Ok(_) => return Outcome::Failed(Syndrome::LocalLength),
             Err(why) => {
                 log::info!("QP {number}: its own memory: {why:?}");
-                return Ok(Outcome::Failed(Syndrome::LocalProtection));
+                return Outcome::Failed(Syndrome::LocalProtection);
             }
         };
         let Some((peer, _)) = self.peer(number) else {
-            return Ok(Outcome::Failed(Syndrome::RetryExceeded));
+            return Outcome::Failed(Syndrome::RetryExceeded);
         };
-        match send.operation {
+        if !self.may_take(peer, send.srqn) {
+            return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
+        }
+        let outcome = match send.operation {
             Operation::Send(immediate) => self.deliver(peer, send, len, immediate),
             Operation::Write(remote, immediate) => self.write(peer, send, remote, len, immediate),
-            Operation::Read(remote) => self.read(peer, send, remote, len),
-            Operation::Atomic(remote, atomic) => self.atomic(peer, send, remote, atomic, len),
+            Operation::Read(remote) => Ok(self.read(peer, send, remote, len)),
+            Operation::Atomic(remote, atomic) => Ok(self.atomic(peer, send, remote, atomic, len)),
             Operation::Nop | Operation::Umr(_) => Ok(Outcome::Failed(Syndrome::LocalQpOperation)),
-        }
+        };
+        // It is the peer's queues that could not be reached.
+        outcome.unwrap_or_else(|fault| {
+            self.lose(peer, &fault);
+            Outcome::Failed(Syndrome::RemoteOperation)
+        })
     }
 
     /// The receive request that the next message to `number` takes, which names a shared queue perhaps.
@@ -408,9 +437,6 @@ impl Hca {
         len: u64,
         immediate: Option<u32>,
     ) -> Result<Outcome, Fault> {
-        if !self.may_take(peer, send.srqn) {
-            return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
-        }
         let Some(taken) = self.take(peer, send.srqn)? else {
             return Ok(self.not_ready(peer));
         };
@@ -436,7 +462,7 @@ impl Hca {
         };
         if let Err((local, remote)) = copied {
             self.complete_receive_error(peer, taken.cqn, taken.index, local)?;
-            self.break_down(peer)?;
+            self.breaking.push(peer);
             return Ok(Outcome::Failed(remote));
         }
         let opcode = match immediate {
@@ -510,25 +536,25 @@ impl Hca {
     }
 
     /// A peer whose memory was not to be accessed breaks down, too.
-    fn refuse(&mut self, peer: u32, kind: Kind, why: Syndrome) -> Result<Outcome, Fault> {
+    fn refuse(&mut self, peer: u32, kind: Kind, why: Syndrome) -> Outcome {
         if self.is_reliable(peer) {
-            self.break_down(peer)?;
+            self.breaking.push(peer);
             self.tell(kind, peer);
         }
-        Ok(Outcome::Failed(why))
+        Outcome::Failed(why)
     }
 
-    fn refuse_access(&mut self, peer: u32) -> Result<Outcome, Fault> {
+    fn refuse_access(&mut self, peer: u32) -> Outcome {
         self.refuse(peer, Kind::WqAccess, Syndrome::RemoteAccess)
     }
 
-    fn trouble_on(&mut self, peer: u32, side: &Side, peer_is: Peer) -> Result<Outcome, Fault> {
+    fn trouble_on(&mut self, peer: u32, side: &Side, peer_is: Peer) -> Outcome {
         log::info!("an RDMA request to QP {peer}: {side:?}");
         match (side, peer_is) {
             (Side::Source(_), Peer::Source) | (Side::Target(_), Peer::Target) => {
                 self.refuse_access(peer)
             }
-            _ => Ok(Outcome::Failed(Syndrome::LocalProtection)),
+            _ => Outcome::Failed(Syndrome::LocalProtection),
         }
     }
 
@@ -541,20 +567,17 @@ impl Hca {
         immediate: Option<u32>,
     ) -> Result<Outcome, Fault> {
         let Some(target) = self.remote(peer, send, remote, len, Access::RemoteWrite) else {
-            return self.refuse_access(peer);
+            return Ok(self.refuse_access(peer));
         };
         let taken = match immediate {
             None => None,
-            Some(_) if !self.may_take(peer, send.srqn) => {
-                return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
-            }
             Some(_) => match self.take(peer, send.srqn)? {
                 None => return Ok(self.not_ready(peer)),
                 taken => taken,
             },
         };
         if let Err(side) = self.memory().copy(&send.pieces, &target, 0, len) {
-            return self.trouble_on(peer, &side, Peer::Target);
+            return Ok(self.trouble_on(peer, &side, Peer::Target));
         }
         if let Some(taken) = taken {
             let opcode = Opcode::ResponderWriteImm;
@@ -563,15 +586,15 @@ impl Hca {
         Ok(Outcome::Done(len))
     }
 
-    fn read(&mut self, peer: u32, send: &Send, remote: Remote, len: u64) -> Result<Outcome, Fault> {
+    fn read(&mut self, peer: u32, send: &Send, remote: Remote, len: u64) -> Outcome {
         if !self.is_reliable(peer) {
-            return Ok(Outcome::Failed(Syndrome::LocalQpOperation));
+            return Outcome::Failed(Syndrome::LocalQpOperation);
         }
         let Some(source) = self.remote(peer, send, remote, len, Access::RemoteRead) else {
             return self.refuse_access(peer);
         };
         match self.memory().copy(&source, &send.pieces, 0, len) {
-            Ok(()) => Ok(Outcome::Done(len)),
+            Ok(()) => Outcome::Done(len),
             Err(side) => self.trouble_on(peer, &side, Peer::Source),
         }
     }
@@ -589,10 +612,10 @@ impl Hca {
         remote: Remote,
         atomic: Atomic,
         room: u64,
-    ) -> Result<Outcome, Fault> {
+    ) -> Outcome {
         const LEN: u64 = 8;
         if !self.is_reliable(peer) || room < LEN {
-            return Ok(Outcome::Failed(Syndrome::LocalQpOperation));
+            return Outcome::Failed(Syndrome::LocalQpOperation);
         }
         if !remote.addr.is_multiple_of(LEN) {
             return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
@@ -611,7 +634,7 @@ impl Hca {
             return self.trouble_on(peer, &Side::Target(trouble), Peer::Target);
         }
         match memory.write(&send.pieces, 0, &old) {
-            Ok(()) => Ok(Outcome::Done(LEN)),
+            Ok(()) => Outcome::Done(LEN),
             Err(trouble) => self.trouble_on(peer, &Side::Source(trouble), Peer::Target),
         }
     }
@@ -680,7 +703,7 @@ impl Hca {
         };
         if let Err(why) = arrived {
             self.complete_receive_error(peer, taken.cqn, taken.index, why)?;
-            self.break_down(peer)?;
+            self.breaking.push(peer);
             return Ok(Outcome::Done(len));
         }
         let sender = Sender {
