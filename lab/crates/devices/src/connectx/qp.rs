@@ -52,6 +52,11 @@ impl Transition {
         })
     }
 
+    /// Whether its command brings a context.
+    pub fn brings_context(self) -> bool {
+        !matches!(self, Self::ToError | Self::ToReset)
+    }
+
     /// The fields that it takes from the command, whatever the mask of optional ones says.
     fn required(self) -> &'static [Field] {
         match self {
@@ -364,6 +369,7 @@ impl Qp {
         for field in transition.required() {
             field.set(&mut self.context, field.get(new));
         }
+        let mask = if transition.brings_context() { mask } else { 0 };
         // The driver's queue pair for memory keys gets its domain here, not when it is made.
         if transition == Transition::ResetToInit && qpc::pd.get(&self.context) == 0 {
             qpc::pd.set(&mut self.context, qpc::pd.get(new));

@@ -354,8 +354,7 @@ impl Hca {
     }
 
     fn modify_qp(&mut self, transition: Transition, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let brings_context = !matches!(transition, Transition::ToError | Transition::ToReset);
-        if brings_context {
+        if transition.brings_context() {
             expect_layout(input, rst2init_qp_in::LAYOUT)?;
         }
         let number = request::number.get32(input);
