@@ -13,6 +13,8 @@ use tlp::Ph;
 /// Bytes of an octoword, and entries in it.
 const OCTOWORD: u64 = 16;
 const ENTRIES: u64 = OCTOWORD / 8;
+/// Octowords of a table, at most: 32 GiB in pages of 4 KiB. A table takes as much of the host's memory.
+const MAX_OCTOWORDS: u64 = 1 << 22;
 /// Octowords that are written at a time.
 const UNIT: u64 = 4;
 /// Low bits of an entry: what the device may do there.
@@ -90,6 +92,9 @@ impl Mkey {
     pub fn new(index: u32, context: &[u8], list: &[u8]) -> Result<Self, Refusal> {
         if !matches!(mode(context), Mode::Physical | Mode::Translated) {
             return Err(Refusal::BadParameter);
+        }
+        if mkc::translations_octword_size.get(context) > MAX_OCTOWORDS {
+            return Err(Refusal::Limit);
         }
         let mkey = Self {
             index,
