@@ -167,7 +167,8 @@ impl Cq {
         if self.overrun {
             return Ok(Told::Quietly);
         }
-        if self.unpolled(dma)? >= self.ring.size() {
+        let ignores_overrun = cqc::oi.is_set(&self.context);
+        if !ignores_overrun && self.unpolled(dma)? >= self.ring.size() {
             self.overrun = true;
             log::error!("CQ {} is full", self.number);
             return Ok(Told::Overrun);
