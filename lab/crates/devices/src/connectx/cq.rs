@@ -129,8 +129,8 @@ impl Cq {
             log::error!("{fault}");
             Refusal::BadSystemState
         })?;
-        // The completion that tells of it takes a place, too.
-        if unpolled + 1 > ring.size() {
+        // The completion that tells of it takes a place in both.
+        if unpolled >= ring.size().min(self.ring.size()) {
             return Err(Refusal::BadSize);
         }
         let mut last = [0; cqe::LAYOUT.len];
