@@ -147,10 +147,10 @@ impl Cq {
     /// The consumer wants to hear of the next completion after `consumer`; says whether it is to be
     /// told now.
     pub fn arm(&mut self, consumer: u32, solicited: bool, now: Instant) -> bool {
-        self.armed = if solicited {
-            Armed::Solicited
-        } else {
-            Armed::Any
+        // Who wants to hear of any does not want less by asking again.
+        self.armed = match self.armed {
+            Armed::No | Armed::Solicited if solicited => Armed::Solicited,
+            _ => Armed::Any,
         };
         // Which of those that are there were solicited is not kept: one event too many does no harm.
         (self.producer ^ consumer) & COUNTER != 0 && self.is_to_be_told(now)

@@ -144,7 +144,11 @@ impl Engine {
                 consumer,
                 solicited,
             } => {
-                rung.cqs.insert(number, (consumer, solicited));
+                let before = rung
+                    .cqs
+                    .get(&number)
+                    .is_none_or(|&(_, solicited)| solicited);
+                rung.cqs.insert(number, (consumer, solicited && before));
             }
             Action::Eq {
                 number,
