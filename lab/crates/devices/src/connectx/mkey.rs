@@ -107,9 +107,9 @@ impl Mkey {
         Ok(mkey)
     }
 
-    /// Its context.
-    pub fn context(&self) -> &[u8] {
-        &self.context
+    /// Its protection domain.
+    pub fn pd(&self) -> u32 {
+        mkc::pd.get32(&self.context)
     }
 
     /// Entries that it has room for. Tables are written in units of 64 bytes, so there is room for the

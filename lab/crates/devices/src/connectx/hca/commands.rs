@@ -182,7 +182,7 @@ impl Hca {
             0x200 => self.create_mkey(input),
             0x202 => remove(&mut self.mkeys, number),
             0x301 => self.create_eq(input),
-            0x302 => remove(&mut self.eqs, number & 0xff),
+            0x302 => self.destroy_eq(number & 0xff),
             0x400 => self.create_cq(input),
             0x401 => self.destroy_cq(number),
             0x402 => {
@@ -232,7 +232,7 @@ impl Hca {
             0x764 => Ok(with(SHORT, &Port::gid_entry(input)?)),
             0x765 => Ok(with(SHORT, &Port::pkey_entry(input)?)),
             0x800 => create(&mut self.pds, |_| Ok(())),
-            0x801 => remove(&mut self.pds, number),
+            0x801 => self.dealloc_pd(number),
             0x802 => create(&mut self.uars, |_| Ok(())),
             0x803 => remove(&mut self.uars, number),
             0x805 => {
@@ -240,7 +240,7 @@ impl Hca {
                 Ok(with(SHORT, &self.port.access(input)?))
             }
             0x80e => create(&mut self.xrcds, |_| Ok(())),
-            0x80f => remove(&mut self.xrcds, number),
+            0x80f => self.dealloc_xrcd(number),
             _ => Err(Refusal::BadOpcode),
         }
     }
@@ -278,14 +278,31 @@ impl Hca {
         Ok(vec![0; SHORT])
     }
 
-    /// A queue that others use does not go before them.
+    fn destroy_eq(&mut self, number: u32) -> Result<Vec<u8>, Refusal> {
+        unused(self.cqs.iter().any(|(_, cq)| cq.eq() == number))?;
+        remove(&mut self.eqs, number)
+    }
+
     fn destroy_cq(&mut self, number: u32) -> Result<Vec<u8>, Refusal> {
         let of = |qp: &Qp| [qpc::cqn_snd, qpc::cqn_rcv].map(|field| field.get32(&qp.context));
-        if self.qps.iter().any(|(_, qp)| of(qp).contains(&number)) {
-            return Err(Refusal::ResourceBusy);
-        }
+        unused(self.qps.iter().any(|(_, qp)| of(qp).contains(&number)))?;
+        unused(self.srqs.iter().any(|(_, srq)| srq.cqn() == number))?;
         self.moderated.remove(&number);
         remove(&mut self.cqs, number)
+    }
+
+    fn dealloc_pd(&mut self, number: u32) -> Result<Vec<u8>, Refusal> {
+        unused(self.mkeys.iter().any(|(_, mkey)| mkey.pd() == number))?;
+        unused(self.qps.iter().any(|(_, qp)| qp.pd() == number))?;
+        unused(self.srqs.iter().any(|(_, srq)| srq.pd() == number))?;
+        remove(&mut self.pds, number)
+    }
+
+    fn dealloc_xrcd(&mut self, number: u32) -> Result<Vec<u8>, Refusal> {
+        let of = |qp: &Qp| qpc::xrcd.get32(&qp.context);
+        unused(self.qps.iter().any(|(_, qp)| of(qp) == number))?;
+        unused(self.srqs.iter().any(|(_, srq)| srq.xrcd() == number))?;
+        remove(&mut self.xrcds, number)
     }
 
     fn create_srq(&mut self, input: &[u8]) -> Result<Vec<u8>, Refusal> {
@@ -298,9 +315,7 @@ impl Hca {
 
     fn destroy_srq(&mut self, number: u32) -> Result<Vec<u8>, Refusal> {
         let uses = |qp: &Qp| qp.receive == Receive::Shared(number);
-        if self.qps.iter().any(|(_, qp)| uses(qp)) {
-            return Err(Refusal::ResourceBusy);
-        }
+        unused(self.qps.iter().any(|(_, qp)| uses(qp)))?;
         remove(&mut self.srqs, number)
     }
 
@@ -409,6 +424,14 @@ fn create<T>(
     let mut output = vec![0; SHORT];
     reply::number.set(&mut output, number.into());
     Ok(output)
+}
+
+/// What others use does not go before them.
+fn unused(in_use: bool) -> Result<(), Refusal> {
+    if in_use {
+        return Err(Refusal::ResourceBusy);
+    }
+    Ok(())
 }
 
 fn remove<T>(table: &mut Table<T>, number: u32) -> Result<Vec<u8>, Refusal> {
