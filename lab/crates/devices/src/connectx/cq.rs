@@ -133,9 +133,9 @@ impl Cq {
         if unpolled >= ring.size().min(self.ring.size()) {
             return Err(Refusal::BadSize);
         }
-        let mut last = [0; cqe::LAYOUT.len];
-        cqe::opcode.set(&mut last, Opcode::Resize as u64);
-        self.write(dma, &mut last).map_err(|fault| {
+        let mut entry = [0; cqe::LAYOUT.len];
+        cqe::opcode.set(&mut entry, Opcode::Resize as u64);
+        self.write(dma, &mut entry).map_err(|fault| {
             log::error!("{fault}");
             Refusal::BadSystemState
         })?;

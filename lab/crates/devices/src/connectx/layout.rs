@@ -22,6 +22,10 @@ pub struct Field {
 
 impl Field {
     /// The value in `structure`, of a field of 64 bits at most. What lies beyond the end reads as 0.
+    ///
+    /// # Panics
+    /// If the field is wider.
+    #[must_use]
     pub fn get(self, structure: &[u8]) -> u64 {
         assert!(self.width <= 64, "{} is no number", self.name);
         let (first, last) = (self.offset / 8, (self.offset + self.width - 1) / 8);
@@ -36,6 +40,10 @@ impl Field {
     }
 
     /// The value of a field of 32 bits at most.
+    ///
+    /// # Panics
+    /// If the field is wider.
+    #[must_use]
     pub fn get32(self, structure: &[u8]) -> u32 {
         assert!(self.width <= 32, "{} has more than 32 bits", self.name);
         // Asserted.
@@ -45,6 +53,10 @@ impl Field {
     }
 
     /// Whether a field of one bit is set.
+    ///
+    /// # Panics
+    /// If the field is wider.
+    #[must_use]
     pub fn is_set(self, structure: &[u8]) -> bool {
         assert!(self.width == 1, "{} is no flag", self.name);
         self.get(structure) != 0
@@ -53,7 +65,7 @@ impl Field {
     /// Sets the field, of 64 bits at most.
     ///
     /// # Panics
-    /// If the structure is too short, or the value too large: both are the model's own mistakes.
+    /// If the structure is too short, or the value too large: both are mistakes of the caller.
     pub fn set(self, structure: &mut [u8], value: u64) {
         assert!(self.width <= 64, "{} is no number", self.name);
         assert!(
@@ -71,7 +83,8 @@ impl Field {
         }
     }
 
-    /// The bytes of a field that is made of whole ones.
+    /// The bytes of a field that is made of whole ones, as far as they are there.
+    #[must_use]
     pub fn bytes(self, structure: &[u8]) -> &[u8] {
         let (first, len) = self.span();
         structure
@@ -82,7 +95,7 @@ impl Field {
     /// The bytes of a field that is made of whole ones, to be changed.
     ///
     /// # Panics
-    /// If the structure is too short, which is the model's own mistake.
+    /// If the structure is too short, which is a mistake of the caller.
     pub fn bytes_mut(self, structure: &mut [u8]) -> &mut [u8] {
         let (first, len) = self.span();
         &mut structure[first..first + len]
@@ -117,6 +130,7 @@ pub struct Layout {
 
 impl Layout {
     /// What `structure` says: the fields that are not 0.
+    #[must_use]
     pub fn show(self, structure: &[u8]) -> Show<'_> {
         Show {
             layout: self,
@@ -125,6 +139,7 @@ impl Layout {
     }
 
     /// Whether the fields are in order, apart from each other, and within the structure.
+    #[must_use]
     pub const fn is_sound(&self) -> bool {
         let mut end = 0;
         let mut index = 0;

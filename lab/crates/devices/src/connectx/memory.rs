@@ -5,6 +5,7 @@ use super::dma::{Dma, Fault};
 use super::mkey::{Access, Mkey, Violation};
 use super::table::Table;
 use super::wqe::{Piece, Range};
+use std::fmt::{self, Display, Formatter};
 
 /// Bytes that are on their way at a time, at most: what no TLP exceeds.
 const CHUNK: usize = 0x1000;
@@ -30,6 +31,15 @@ impl From<Fault> for Trouble {
     }
 }
 
+impl Display for Trouble {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violation(violation) => write!(f, "not allowed: {violation:?}"),
+            Self::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
 /// On which side it was.
 #[derive(Debug)]
 pub enum Side {
@@ -37,6 +47,15 @@ pub enum Side {
     Source(Trouble),
     /// Where it goes.
     Target(Trouble),
+}
+
+impl Display for Side {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(trouble) => write!(f, "at its source: {trouble}"),
+            Self::Target(trouble) => write!(f, "at its target: {trouble}"),
+        }
+    }
 }
 
 /// What can be reached by keys.

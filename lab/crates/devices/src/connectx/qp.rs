@@ -11,7 +11,7 @@ use super::status::Refusal;
 use super::wqe::{BLOCK, Form, Front, Piece, parse_receive};
 use std::time::Instant;
 
-/// States of a queue pair.
+/// States of a queue pair. It is never left with only its send queue in error or drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -19,8 +19,6 @@ pub enum State {
     Init = 1,
     Rtr = 2,
     Rts = 3,
-    SqError = 4,
-    SqDrained = 5,
     Error = 6,
 }
 
@@ -32,7 +30,6 @@ pub enum Transition {
     InitToRtr,
     RtrToRts,
     RtsToRts,
-    SqErrorToRts,
     ToError,
     ToReset,
 }
@@ -43,9 +40,7 @@ impl Transition {
         Some(match (self, state) {
             (Self::ResetToInit, State::Reset) | (Self::InitToInit, State::Init) => State::Init,
             (Self::InitToRtr, State::Init) => State::Rtr,
-            (Self::RtrToRts, State::Rtr)
-            | (Self::RtsToRts, State::Rts)
-            | (Self::SqErrorToRts, State::SqError) => State::Rts,
+            (Self::RtrToRts, State::Rtr) | (Self::RtsToRts, State::Rts) => State::Rts,
             (Self::ToError, _) => State::Error,
             (Self::ToReset, _) => State::Reset,
             _ => return None,
@@ -444,10 +439,10 @@ mod tests {
 
     #[test]
     fn a_transition_has_its_place() {
-        use Transition::{InitToInit, InitToRtr, ResetToInit, RtrToRts, RtsToRts, SqErrorToRts};
+        use Transition::{InitToInit, InitToRtr, ResetToInit, RtrToRts, RtsToRts};
         let new = context(&[(qpc::mtu, 5)]);
         let mut qp = created(&[]);
-        for refused in [InitToInit, InitToRtr, RtrToRts, RtsToRts, SqErrorToRts] {
+        for refused in [InitToInit, InitToRtr, RtrToRts, RtsToRts] {
             assert_eq!(qp.modify(refused, !0, &new), Err(Refusal::BadQpState));
             assert_eq!((qp.state, &qp.context), (State::Reset, &context(&[])));
         }

@@ -24,7 +24,7 @@ pub const LOG_COMMANDS: u32 = 5;
 pub const LOG_STRIDE: u32 = 6;
 
 /// 28.40.1000: firmware that is nobody's.
-const FW_REV: u32 = 40 << 16 | 28;
+const FW_REV: u32 = 0x28 << 16 | 0x1c;
 const FW_SUB: u32 = 1000;
 /// Revision of the command interface, which the driver insists on.
 const CMDIF_REV: u32 = 5;
@@ -102,13 +102,12 @@ impl Registers {
         #[allow(clippy::cast_possible_truncation)]
         let (low, high) = (micros as u32, (micros >> 32) as u32);
         match offset {
-            0x000 => FW_REV,
+            // Once more in the health buffer, in which there is no error.
+            0x000 | 0x230 => FW_REV,
             0x004 => CMDIF_REV << 16 | FW_SUB,
             0x010 => self.queue_high,
             // Bits 10:8, the state of the interface, are 0: it is up.
             0x014 => self.queue_low & !0xfff | LOG_COMMANDS << 4 | LOG_STRIDE,
-            // In the health buffer: the firmware once more. There is no error in it.
-            0x230 => FW_REV,
             0x1000 => high,
             0x1004 => low,
             // The health counter: a second is ten beats.

@@ -51,8 +51,6 @@ pub enum Refusal {
     BadSize = 0x40,
     /// The input is shorter than the command.
     InputLength = 0x50,
-    /// The output is shorter than the answer.
-    OutputLength = 0x51,
 }
 
 impl Display for Refusal {

@@ -8,8 +8,6 @@ use super::wire::{address, atomic, control, data, remote, umr, xrc};
 pub const BLOCK: usize = 64;
 /// Bytes of a segment, in which work requests count.
 const SEGMENT: usize = 16;
-/// Bytes of the largest work request: `ds` has six bits.
-pub const MAX_LEN: usize = 63 * SEGMENT;
 /// The key that ends the list of a receive request before its memory does.
 const END_OF_LIST: u32 = 0x100;
 
@@ -368,6 +366,9 @@ pub fn parse_receive(bytes: &[u8]) -> Vec<Piece> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Bytes of the largest work request: `ds` has six bits.
+    const MAX_LEN: usize = 63 * SEGMENT;
 
     fn front(opcode: u64, segments: u64) -> Vec<u8> {
         let mut bytes = vec![0; SEGMENT];

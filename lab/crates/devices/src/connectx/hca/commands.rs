@@ -34,7 +34,7 @@ const RESIZE: u64 = 1;
 /// The commands that there are: opcode, name, and a context that they bring.
 type Known = (u64, &'static str, Option<(Field, Layout)>);
 const QPC: Option<(Field, Layout)> = Some((rst2init_qp_in::qpc, qpc::LAYOUT));
-const COMMANDS: [Known; 44] = [
+const COMMANDS: [Known; 43] = [
     (0x100, "QUERY_HCA_CAP", None),
     (0x101, "QUERY_ADAPTER", None),
     (0x102, "INIT_HCA", None),
@@ -74,7 +74,6 @@ const COMMANDS: [Known; 44] = [
     (0x503, "INIT2RTR_QP", QPC),
     (0x504, "RTR2RTS_QP", QPC),
     (0x505, "RTS2RTS_QP", QPC),
-    (0x506, "SQERR2RTS_QP", QPC),
     (0x507, "2ERR_QP", None),
     (0x50a, "2RST_QP", None),
     (0x50b, "QUERY_QP", None),
@@ -196,7 +195,6 @@ impl Hca {
             0x503 => self.modify_qp(Transition::InitToRtr, input),
             0x504 => self.modify_qp(Transition::RtrToRts, input),
             0x505 => self.modify_qp(Transition::RtsToRts, input),
-            0x506 => self.modify_qp(Transition::SqErrorToRts, input),
             0x507 => self.modify_qp(Transition::ToError, input),
             0x50a => self.modify_qp(Transition::ToReset, input),
             0x50e => self.modify_qp(Transition::InitToInit, input),
@@ -346,7 +344,7 @@ impl Hca {
         create(&mut self.qps, |number| {
             let qp = Qp::new(number, context, &input[LIST..])?;
             let shared = match qp.receive {
-                Receive::Shared(srqn) => srqs.get(srqn).is_some(),
+                Receive::Shared(number) => srqs.get(number).is_some(),
                 _ => true,
             };
             let queues = [qpc::cqn_snd, qpc::cqn_rcv].map(|field| field.get32(context));

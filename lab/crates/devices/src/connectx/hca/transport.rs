@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// Bytes of a message, at most; see `log_max_msg`.
 const MAX_MESSAGE: u64 = 1 << 30;
 /// Bytes of a global route header, for which every datagram leaves room.
-const ROUTE_LEN: u64 = 40;
+const ROUTE: usize = 40;
+const ROUTE_LEN: u64 = ROUTE as u64;
 /// The retry count that stands for "without end".
 const FOREVER: u8 = 7;
 
@@ -322,7 +323,7 @@ impl Hca {
             .map_err(Trouble::from)
             .and_then(|_| memory.read(list, 0, &mut bytes));
         if let Err(trouble) = read {
-            log::warn!("the translations cannot be read: {trouble:?}");
+            log::warn!("the translations cannot be read: {trouble}");
             return Outcome::Failed(Syndrome::LocalProtection);
         }
         if let Some(mkey) = self.mkeys.get_mut(umr.key >> 8) {
@@ -340,7 +341,7 @@ impl Hca {
         let peer = qpc::remote_qpn.get32(&qp.context);
         let other = self.qps.get(peer).filter(|_| here)?;
         let listens = other.service == qp.service
-            && matches!(other.state, State::Rtr | State::Rts | State::SqDrained)
+            && matches!(other.state, State::Rtr | State::Rts)
             && qpc::remote_qpn.get32(&other.context) == number;
         listens.then_some((peer, other))
     }
@@ -446,12 +447,12 @@ impl Hca {
             Ok(_) => match memory.copy(&send.pieces, &taken.pieces, 0, len) {
                 Ok(()) => Ok(()),
                 Err(Side::Source(trouble)) => {
-                    log::info!("a message to QP {peer}, at its source: {trouble:?}");
+                    log::info!("a message to QP {peer}, at its source: {trouble}");
                     // The message never ends for the receiver.
                     Err((Syndrome::Flushed, Syndrome::LocalProtection))
                 }
                 Err(Side::Target(trouble)) => {
-                    log::info!("a message to QP {peer}, at its target: {trouble:?}");
+                    log::info!("a message to QP {peer}, at its target: {trouble}");
                     Err((Syndrome::LocalProtection, Syndrome::RemoteOperation))
                 }
             },
@@ -549,7 +550,7 @@ impl Hca {
     }
 
     fn trouble_on(&mut self, peer: u32, side: &Side, peer_is: Peer) -> Outcome {
-        log::info!("an RDMA request to QP {peer}: {side:?}");
+        log::info!("an RDMA request to QP {peer}: {side}");
         match (side, peer_is) {
             (Side::Source(_), Peer::Source) | (Side::Target(_), Peer::Target) => {
                 self.refuse_access(peer)
@@ -613,7 +614,7 @@ impl Hca {
         atomic: Atomic,
         room: u64,
     ) -> Outcome {
-        const LEN: u64 = 8;
+        const LEN: u64 = size_of::<u64>() as u64;
         if !self.is_reliable(peer) || room < LEN {
             return Outcome::Failed(Syndrome::LocalQpOperation);
         }
@@ -625,7 +626,7 @@ impl Hca {
         };
         let memory = self.memory();
         // Memory is in the host's order, which is little-endian.
-        let mut old = [0; LEN as usize];
+        let mut old = [0; size_of::<u64>()];
         let changed = memory.read(&target, 0, &mut old).and_then(|()| {
             let new = atomic.apply(u64::from_le_bytes(old));
             memory.write(&target, 0, &new.to_le_bytes())
@@ -664,7 +665,7 @@ impl Hca {
         let here = address.lid == LID || address.route.is_some_and(|to| to.gid == Port::gid());
         let listens = self.qps.get(address.qpn).is_some_and(|qp| {
             here && qp.service == Service::Datagram
-                && matches!(qp.state, State::Rtr | State::Rts | State::SqDrained)
+                && matches!(qp.state, State::Rtr | State::Rts)
                 && qpc::q_key.get32(&qp.context) == qkey
         });
         if !listens {
@@ -691,11 +692,11 @@ impl Hca {
                 match copied {
                     Ok(()) => Ok(()),
                     Err(Side::Target(trouble)) => {
-                        log::info!("a datagram to QP {peer}: {trouble:?}");
+                        log::info!("a datagram to QP {peer}: {trouble}");
                         Err(Syndrome::LocalProtection)
                     }
                     Err(Side::Source(trouble)) => {
-                        log::info!("a datagram of QP {number}: {trouble:?}");
+                        log::info!("a datagram of QP {number}: {trouble}");
                         return Ok(Outcome::Failed(Syndrome::LocalProtection));
                     }
                 }
@@ -734,10 +735,10 @@ enum Peer {
 }
 
 /// A global route header, as it is in front of a datagram of `len` bytes.
-fn route_header(route: &Route, len: u64) -> [u8; ROUTE_LEN as usize] {
+fn route_header(route: &Route, len: u64) -> [u8; ROUTE] {
     const VERSION: u32 = 6;
     const TRANSPORT: u8 = 0x1b;
-    let mut header = [0; ROUTE_LEN as usize];
+    let mut header = [0; ROUTE];
     let first = VERSION << 28 | u32::from(route.class) << 20 | route.flow;
     header[..4].copy_from_slice(&first.to_be_bytes());
     let len = u16::try_from(len).unwrap_or(u16::MAX);
