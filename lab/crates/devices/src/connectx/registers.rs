@@ -119,7 +119,7 @@ impl Registers {
     /// Writes 4 or 8 bytes; other writes are ignored.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> [Action; 2] {
         let (words, rest) = data.as_chunks::<4>();
-        if !offset.is_multiple_of(4) || !rest.is_empty() {
+        if !offset.is_multiple_of(4) || !rest.is_empty() || words.len() > 2 {
             log::debug!("ignored a write of {} bytes at {offset:#x}", data.len());
             return [Action::None; 2];
         }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_no_register_is_ignored() {
         let mut registers = Registers::new();
-        for (offset, len) in [(0x18, 1), (0x18, 2), (0x1a, 4), (0x400_0000, 4)] {
+        for (offset, len) in [(0x18, 1), (0x18, 2), (0x1a, 4), (0x18, 12), (0x400_0000, 4)] {
             assert_eq!(
                 registers.write(offset, &vec![0xff; len]),
                 [Action::None; 2],
