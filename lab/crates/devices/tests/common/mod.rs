@@ -19,7 +19,7 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::fs::FileExt,
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 use tempfile::TempDir;
 use tlp::{Bdf, Mode};
@@ -186,9 +186,14 @@ impl Lab {
     }
 
     pub fn trace(&self) -> Vec<Record> {
-        let path: PathBuf = self.dir.path().join(BINARY_FILE);
-        Reader::open(&path).unwrap().map(Result::unwrap).collect()
+        trace(self.dir.path())
     }
+}
+
+/// What the tap has recorded in `dir` until now.
+pub fn trace(dir: &Path) -> Vec<Record> {
+    let reader = Reader::open(&dir.join(BINARY_FILE)).unwrap();
+    reader.map(Result::unwrap).collect()
 }
 
 impl Device {
