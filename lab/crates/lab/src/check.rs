@@ -40,6 +40,10 @@ const GUEST_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Uses of the kernel half that its types refuse.
 const MISUSE: &str = "tools/testing/selftests/dma-buf-tph/compile-fail";
 
+/// Prints the tables into the first file, and compares them.
+const LIST_AND_COMPARE: &str = "mkdir -p \"${1%/*}\" && \
+    cargo run --quiet --locked --package devices --example layouts >\"$1\" && exec \"$2\" \"$3\" \"$1\" \"$4\"";
+
 /// Why not every test could be run. Whatever a test does is a result, not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
@@ -155,6 +159,10 @@ impl Host<'_> {
                 format!("misuse that must not compile on {}", kernel.name()),
                 |results: &mut Results| self.misuse(kernel, results),
             ));
+            parts.push(Part::new(
+                format!("the ConnectX model's tables against {}", kernel.name()),
+                |results: &mut Results| self.layouts(kernel, results),
+            ));
         }
         parts
     }
@@ -183,6 +191,27 @@ impl Host<'_> {
             &mut command,
             SCRIPTS_LIMIT,
             &mut Tap::new("scripts"),
+            results,
+            self.interrupt,
+        )
+    }
+
+    /// The structures of the ConnectX model, compared with those in the headers of `kernel`.
+    fn layouts(&self, kernel: &Kernel, results: &mut Results) -> Result<(), CheckError> {
+        let work = self.args.out.join("layouts");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", LIST_AND_COMPARE, "layouts"])
+            .arg(work.with_extension("list"))
+            .arg(self.args.repo.join("scripts/layouts"))
+            .arg(kernel.dir())
+            .arg(work)
+            .current_dir(self.args.repo.join("lab"));
+        child::run(
+            "scripts/layouts",
+            &mut command,
+            HOST_LIMIT,
+            &mut Tap::new("layouts"),
             results,
             self.interrupt,
         )

@@ -44,10 +44,8 @@ mod tests {
     fn all_writes_must_be_there_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let passes = |lines: &[&str]| {
-            let text: String = lines
-                .iter()
-                .map(|line| format!("# 1: 0.5 s {line}\n"))
-                .collect();
+            let lines = lines.iter().map(|line| format!("# 1: 0.5 s {line}"));
+            let text = lines.collect::<Vec<_>>().join("\n");
             fs::write(dir.path().join(RECORD), text).unwrap();
             matches!(case(dir.path()).verdict, Verdict::Pass)
         };

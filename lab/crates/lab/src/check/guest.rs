@@ -85,20 +85,13 @@ pub fn programs(prefix: &Path) -> io::Result<Vec<String>> {
 /// A script that runs every program whose path begins with one of `prefixes`, and `last` (its name, its
 /// command) when they have ended, and marks where each begins and ends.
 pub fn script(prefixes: &[PathBuf], last: Option<(&str, &str)>) -> String {
-    let patterns: String = prefixes
-        .iter()
-        .map(|prefix| {
-            format!(
-                " {}*",
-                crate::vm::command::shell_quote(&prefix.display().to_string())
-            )
-        })
-        .collect();
+    let quoted = |prefix: &PathBuf| crate::vm::command::shell_quote(&prefix.display().to_string());
+    let patterns = prefixes.iter().map(quoted).collect::<Vec<_>>().join("* ");
     let last = last.map_or(String::new(), |(name, command)| {
         format!("\necho '{START}{name}'; {command}; echo \"{END}{name} $?\"")
     });
     format!(
-        "for t in{patterns}; do [ -x \"$t\" ] || continue; n=${{t##*/}}\n\
+        "for t in {patterns}*; do [ -x \"$t\" ] || continue; n=${{t##*/}}\n\
          echo \"{START}$n\"; \"$t\"; echo \"{END}$n $?\"; done{last}"
     )
 }

@@ -97,7 +97,6 @@ impl World {
         let steps: Vec<Step> = Kind::OF_INITIATORS
             .iter()
             .copied()
-            .into_iter()
             .zip([0, STRIDE, 2 * STRIDE])
             .map(|(kind, offset)| step(kind, offset))
             .collect();
