@@ -29,6 +29,9 @@ check: ## run every test; one total
 check-fast: ## host tests and the guest's smoke test
 	@scripts/lab check --fast $(ARGS)
 
+endurance: ## what takes long (hours): RDMA on this kernel or one of your own, KBUILD= or KSRC=
+	@scripts/lab endurance $(ARGS)
+
 conformance: ## the tests of the uAPI on a kernel of your own, case by case: KBUILD= or KSRC=
 	@scripts/lab conformance $(ARGS)
 
@@ -44,5 +47,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma check check-fast conformance mutants shell clean distclean
+.PHONY: help demo demo-rdma check check-fast endurance conformance mutants shell clean distclean
 .NOTPARALLEL:

@@ -119,6 +119,14 @@ pub enum Error {
         /// Why.
         source: vfio_user::Error,
     },
+    /// Something happened that must not.
+    #[error("endpoint {name}: {what}")]
+    Complaint {
+        /// The endpoint.
+        name: String,
+        /// What.
+        what: String,
+    },
     /// The endpoint's thread panicked.
     #[error("endpoint {0} panicked")]
     Panicked(String),
@@ -131,10 +139,13 @@ pub struct Running {
     ended: mpsc::Receiver<usize>,
 }
 
+/// How serving an endpoint ended, and what it complains about.
+type Ended = (Result<(), vfio_user::Error>, Option<String>);
+
 struct Served {
     name: String,
     socket: PathBuf,
-    thread: thread::JoinHandle<Result<(), vfio_user::Error>>,
+    thread: thread::JoinHandle<Ended>,
 }
 
 /// Makes the endpoints of `topology` and serves each by a thread of its own.
@@ -171,8 +182,9 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
             .spawn(move || {
                 let _end = OnDrop(end, number);
                 let result = server.run(&mut function);
+                let complaint = function.complaint();
                 function.disconnect();
-                result
+                (result, complaint)
             })
             .map_err(|source| Error::Resources {
                 name: endpoint.name.clone(),
@@ -201,8 +213,12 @@ impl Running {
         let mut result = Ok(());
         for endpoint in self.endpoints {
             let ended = match endpoint.thread.join() {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(source)) => {
+                Ok((_, Some(what))) => Err(Error::Complaint {
+                    name: endpoint.name,
+                    what,
+                }),
+                Ok((Ok(()), None)) => Ok(()),
+                Ok((Err(source), None)) => {
                     let (name, socket) = (endpoint.name, endpoint.socket);
                     Err(Error::Socket {
                         name,

@@ -32,10 +32,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-/// Limits for what hangs; building the tests counts. That of the guest is for a plain kernel.
+/// Limits for what hangs; building the tests counts.
 const HOST_LIMIT: Duration = Duration::from_secs(30 * 60);
 const SCRIPTS_LIMIT: Duration = Duration::from_secs(10 * 60);
-const GUEST_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// Uses of the kernel half that its types refuse.
 const MISUSE: &str = "tools/testing/selftests/dma-buf-tph/compile-fail";
@@ -94,6 +93,7 @@ pub fn check(
                 kernel,
                 accel: *accel,
                 fast: args.fast,
+                endurance: args.endurance,
                 is_first: index == 0,
                 out: match index {
                     0 => args.out.clone(),
@@ -105,7 +105,7 @@ pub fn check(
         })
         .collect();
     let mut parts = Vec::new();
-    if !args.guest_only {
+    if !args.guest_only && !args.endurance {
         parts.extend(host.parts(&targets[0].kernel));
     }
     for guest in &guests {
@@ -242,6 +242,8 @@ struct Guest<'a> {
     kernel: &'a Kernel,
     accel: Accel,
     fast: bool,
+    /// Whether what takes long is run, instead.
+    endurance: bool,
     /// Whether no other kernel's tests were run before.
     is_first: bool,
     name: String,
@@ -261,6 +263,9 @@ const DEMOS: [(&str, Topology, LinkMode); 6] = [
 
 impl Guest<'_> {
     fn parts(&self) -> Vec<Part<'_>> {
+        if self.endurance {
+            return self.endurance_parts();
+        }
         let boots = boots::of(self.kernel);
         let mut parts = Vec::new();
         if boots.has_demos {
@@ -275,13 +280,31 @@ impl Guest<'_> {
             }
         }
         if !self.fast {
-            parts.extend(boots.boots.iter().map(|boot| {
-                self.part(boot.part, move |results: &mut Results| {
-                    self.programs(boot, results)
-                })
-            }));
+            parts.extend(boots.boots.iter().map(|boot| self.boot(boot, None)));
         }
         parts
+    }
+
+    fn endurance_parts(&self) -> Vec<Part<'_>> {
+        let can = |boot: &&Boot| boot.needs.is_none_or(|option| self.kernel.has(option));
+        let boots = boots::ENDURANCE.iter().filter(can);
+        let kills = 1..=boots::KILLS;
+        boots
+            .map(|boot| self.boot(boot, None))
+            .chain(kills.map(|time| self.boot(&boots::KILL, Some(time))))
+            .collect()
+    }
+
+    /// A boot, once or for the nth `time`.
+    fn boot(&self, boot: &'static Boot, time: Option<usize>) -> Part<'_> {
+        let (mut name, mut dir) = (boot.part.to_owned(), boot.dir.to_owned());
+        if let Some(time) = time {
+            name = format!("{name}, time {time}");
+            dir = format!("{dir}-{time}");
+        }
+        self.part(&name, move |results: &mut Results| {
+            self.programs(boot, &dir, results)
+        })
     }
 
     fn part<'a>(
@@ -322,13 +345,13 @@ impl Guest<'_> {
         Ok(())
     }
 
-    fn programs(&self, boot: &Boot, results: &mut Results) -> Result<(), CheckError> {
+    fn programs(&self, boot: &Boot, dir: &str, results: &mut Results) -> Result<(), CheckError> {
         let built = self.setup.lab.parent().unwrap_or(Path::new("/"));
         let homes = guest::Homes {
             built,
             repo: self.repo,
         };
-        let out = self.out.join(boot.dir);
+        let out = self.out.join(dir);
         let prefixes: Vec<_> = boot
             .programs
             .iter()
@@ -364,11 +387,12 @@ impl Guest<'_> {
             append: &parameters,
             // Programs that are not built use some that are.
             task: Task::Script(format!(
-                "PATH=$PATH:{}\n{}",
+                "export PATH=$PATH:{} {}\n{}",
                 built.display(),
+                boot.environment.join(" "),
                 guest::script(&prefixes, last)
             )),
-            limit: GUEST_LIMIT,
+            limit: boot.limit,
             out: &out,
         };
         let run = vm::run(self.setup, &vm, self.interrupt, &mut |line| {

@@ -114,6 +114,9 @@ pub struct CheckArgs {
     /// Host tests and the demo's assertions only
     #[arg(long)]
     pub fast: bool,
+    /// What takes long instead: the RDMA adapter, also on a kernel of one's own
+    #[arg(long)]
+    pub endurance: bool,
     /// Only the parts whose names contain this
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,

@@ -5,6 +5,7 @@
 //! they belong to the object that the driver gave the memory to: a buffer ends with it. A device that writes into memory that was
 //! given back would make the guest crash far from the cause.
 
+use super::complaints::Complaints;
 use fabric::{DmaError, Requester, Want};
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
@@ -175,11 +176,24 @@ pub struct Dma {
     requester: Requester,
     /// Counts them.
     sent: Arc<AtomicU64>,
+    /// Takes what was refused since no object justifies it.
+    pub complaints: Complaints,
 }
 
 impl Dma {
-    pub fn new(requester: Requester, sent: Arc<AtomicU64>) -> Self {
-        Self { requester, sent }
+    pub fn new(requester: Requester, sent: Arc<AtomicU64>, complaints: Complaints) -> Self {
+        Self {
+            requester,
+            sent,
+            complaints,
+        }
+    }
+
+    /// The front of `len` bytes at `offset` of `buffer` that lies in one page.
+    fn span(&self, buffer: &Buffer, offset: u64, len: usize) -> Result<Span, Fault> {
+        buffer
+            .span(offset, len)
+            .inspect_err(|fault| self.complaints.add(fault.to_string()))
     }
 
     /// Fills `data` from the front of `span`, TLP by TLP.
@@ -210,7 +224,7 @@ impl Dma {
     pub fn read(&self, buffer: &Buffer, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
         let mut done = 0;
         while done < data.len() {
-            let span = buffer.span(offset + done as u64, data.len() - done)?;
+            let span = self.span(buffer, offset + done as u64, data.len() - done)?;
             let end = done + span.len;
             self.read_span(span, &mut data[done..end], Want::Nothing)?;
             done = end;
@@ -222,7 +236,7 @@ impl Dma {
     pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<(), Fault> {
         let mut done = 0;
         while done < data.len() {
-            let span = buffer.span(offset + done as u64, data.len() - done)?;
+            let span = self.span(buffer, offset + done as u64, data.len() - done)?;
             let end = done + span.len;
             self.write_span(span, &data[done..end], Want::Nothing)?;
             done = end;

@@ -5,6 +5,7 @@
 //! the device works costs no memory.
 
 use super::Profile;
+use super::complaints::Complaints;
 use super::dma::Dma;
 use super::hca::Hca;
 use super::queue::Queue;
@@ -86,6 +87,7 @@ pub struct Engine {
     bell: Arc<Bell>,
     /// Requests that were sent.
     sent: Arc<AtomicU64>,
+    complaints: Complaints,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -93,18 +95,28 @@ impl Engine {
     pub fn start(name: &str, profile: Profile, interrupt: Arc<Interrupt>) -> io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let sent = Arc::<AtomicU64>::default();
+        let complaints = Complaints::default();
         let worker = thread::Builder::new()
             .name(format!("{name} engine"))
             .spawn({
                 let (bell, sent) = (Arc::clone(&bell), Arc::clone(&sent));
+                let complaints = complaints.clone();
                 let name = name.to_owned();
-                move || work(&bell, &sent, &name, profile, &interrupt)
+                move || work(&bell, &sent, &complaints, &name, profile, &interrupt)
             })?;
         Ok(Self {
             bell,
             sent,
+            complaints,
             worker: Some(worker),
         })
+    }
+
+    /// What has happened that must not.
+    pub fn complaint(&self) -> Option<String> {
+        let panicked = self.worker.as_ref().is_some_and(JoinHandle::is_finished);
+        let panicked = panicked.then(|| "the engine panicked".to_owned());
+        panicked.or_else(|| self.complaints.first())
     }
 
     /// Waits until so many more requests were sent; false if there are none for a while.
@@ -190,6 +202,7 @@ impl Drop for Engine {
 fn work(
     bell: &Bell,
     sent: &Arc<AtomicU64>,
+    complaints: &Complaints,
     name: &str,
     profile: Profile,
     interrupt: &Arc<Interrupt>,
@@ -217,7 +230,7 @@ fn work(
             if let Some(hca) = hca.take().filter(|hca| !hca.is_empty()) {
                 log::error!("{name}: the driver begins anew and leaves {}", hca.census());
             }
-            let dma = Dma::new(requester, Arc::clone(sent));
+            let dma = Dma::new(requester, Arc::clone(sent), complaints.clone());
             hca = Some(Hca::new(
                 profile,
                 dma,

@@ -87,7 +87,8 @@ impl Hca {
     /// TEARDOWN_HCA: whatever is left ends, since its memory goes back to the host.
     fn tear_down(&mut self) {
         if !self.is_empty() {
-            log::error!("torn down with {}", self.census());
+            let what = format!("the driver tears down and leaves {}", self.census());
+            self.dma.complaints.add(what);
         }
         self.uars.clear();
         self.eqs.clear();
@@ -245,7 +246,9 @@ impl Hca {
     /// Puts an event into an EQ. Nobody hears of one that cannot be put there.
     fn post(&mut self, number: u32, kind: Kind, data: &[u8]) {
         let Some(eq) = self.eqs.get_mut(number) else {
-            log::error!("an event {kind:?} for EQ {number}, which there is none");
+            self.dma.complaints.add(format!(
+                "an event {kind:?} for EQ {number}, which there is none"
+            ));
             return;
         };
         if let Err(fault) = eq.post(&self.dma, &self.interrupt, kind, data) {
@@ -263,7 +266,9 @@ impl Hca {
     /// Puts a completion into a CQ, and tells of it if it is to be told.
     fn complete(&mut self, number: u32, entry: Bytes, solicited: bool) -> Result<(), Fault> {
         let Some(cq) = self.cqs.get_mut(number) else {
-            log::error!("a completion for CQ {number}, which there is none");
+            self.dma
+                .complaints
+                .add(format!("a completion for CQ {number}, which there is none"));
             return Ok(());
         };
         match cq.post(&self.dma, entry, solicited, Instant::now())? {

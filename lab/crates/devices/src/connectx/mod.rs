@@ -11,6 +11,7 @@
 //! structures that it shares with its driver are tables: [`layout`], [`ifc`], [`wire`].
 
 mod capabilities;
+mod complaints;
 mod cq;
 mod cqe;
 mod dma;
@@ -179,6 +180,10 @@ impl Model for ConnectX {
         for action in self.registers.write(offset, data) {
             self.engine.ring(action, || context.port.requester(self.id));
         }
+    }
+
+    fn complaint(&self) -> Option<String> {
+        self.engine.complaint()
     }
 
     fn reset(&mut self) {

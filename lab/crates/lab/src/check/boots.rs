@@ -5,6 +5,7 @@ use super::arrivals::Arrivals;
 use super::guest;
 use crate::topology::{StTable, Tags, Topology};
 use crate::vm::{DevicesEnd, Kernel};
+use std::time::Duration;
 
 /// A boot of the guest, and the test programs that run in it.
 pub struct Boot {
@@ -25,6 +26,12 @@ pub struct Boot {
     pub arrivals: Arrivals,
     /// Whether its programs write to the gateways of TLP emulation.
     pub has_gateways: bool,
+    /// The option without which a kernel cannot do it.
+    pub needs: Option<&'static str>,
+    /// What its programs find in their environment, `NAME=VALUE`.
+    pub environment: &'static [&'static str],
+    /// How long it may take, on a plain kernel.
+    pub limit: Duration,
     /// How the process that serves its devices is to end.
     pub devices_end: DevicesEnd,
     /// More kernel parameters.
@@ -53,6 +60,9 @@ impl Boot {
         kunit: None,
         arrivals: Arrivals::Any,
         has_gateways: false,
+        needs: None,
+        environment: &[],
+        limit: Duration::from_secs(5 * 60),
         devices_end: DevicesEnd::WithQemu,
         append: &[],
     };
@@ -230,20 +240,92 @@ static FULL: [Boot; 12] = [
     },
 ];
 
-static WITHOUT_TPH: [Boot; 1] = [Boot {
-    part: "guest tests without TPH",
-    dir: "guest",
-    programs: &["without-tph"],
-    kunit: Some(TESTS),
-    arrivals: Arrivals::WithoutHint,
-    // vfio is built in.
-    append: &["vfio.enable_unsafe_noiommu_mode=1"],
-    ..Boot::PLAIN
-}];
+static WITHOUT_TPH: [Boot; 2] = [
+    Boot {
+        part: "guest tests without TPH",
+        dir: "guest",
+        programs: &["without-tph"],
+        kunit: Some(TESTS),
+        arrivals: Arrivals::WithoutHint,
+        // vfio is built in.
+        append: &["vfio.enable_unsafe_noiommu_mode=1"],
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests without TPH",
+        dir: "rdma",
+        topology: Topology::T1Rdma,
+        programs: &guest::RDMA_STOCK,
+        has_gateways: true,
+        ..Boot::PLAIN
+    },
+];
 
-static WITHOUT_DMABUF: [Boot; 1] = [Boot {
-    part: "guest tests without dma-bufs of vfio",
-    dir: "guest",
-    programs: &["without-dmabuf"],
+static WITHOUT_DMABUF: [Boot; 2] = [
+    Boot {
+        part: "guest tests without dma-bufs of vfio",
+        dir: "guest",
+        programs: &["without-dmabuf"],
+        ..Boot::PLAIN
+    },
+    // The table of steering tags is that in C.
+    Boot {
+        part: "RDMA tests without Rust in topology T3",
+        dir: "rdma-t3",
+        topology: Topology::T3Rdma,
+        programs: &guest::RDMA_STOCK,
+        has_gateways: true,
+        ..Boot::PLAIN
+    },
+];
+
+/// What takes long, on a kernel that need not be this project's.
+pub static ENDURANCE: [Boot; 4] = [
+    Boot {
+        part: "RDMA tests",
+        dir: "rdma",
+        topology: Topology::T1Rdma,
+        programs: &guest::RDMA_STOCK,
+        has_gateways: true,
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "drivers that are loaded 50 times",
+        dir: "reload",
+        topology: Topology::T1Rdma,
+        programs: &[guest::RDMA_RELOAD],
+        environment: &["RDMA_CYCLES=50"],
+        limit: Duration::from_secs(20 * 60),
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "ten minutes without work",
+        dir: "idle",
+        topology: Topology::T1Rdma,
+        programs: &[guest::ADAPTER_IDLE],
+        environment: &["RDMA_IDLE=600"],
+        limit: Duration::from_secs(15 * 60),
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "100000 registrations",
+        dir: "registrations",
+        topology: Topology::T1Rdma,
+        programs: &[guest::RDMA_REGISTRATIONS],
+        needs: Some("VFIO_PCI_DMABUF_TPH"),
+        environment: &["RDMA_REGISTRATIONS=100000"],
+        limit: Duration::from_secs(60 * 60),
+        ..Boot::PLAIN
+    },
+];
+
+/// How often the process of the adapter is killed then, at another moment each time.
+pub const KILLS: usize = 100;
+pub static KILL: Boot = Boot {
+    part: "an adapter that is killed",
+    dir: "killed",
+    topology: Topology::T1Rdma,
+    programs: &[guest::ADAPTER_KILLED],
+    devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
     ..Boot::PLAIN
-}];
+};

@@ -34,7 +34,17 @@ pub const RDMA_EVERYWHERE: [&str; 2] = [
 /// That which depends on how the adapter keeps tags.
 pub const RDMA_HINTS: &str = "tools/testing/selftests/rdma-tph/rdma-dma-buf-tph";
 
-// They need a guest of their own.
+/// Those that need nothing of this project's in the kernel.
+pub const RDMA_STOCK: [&str; 4] = [
+    "tools/testing/selftests/rdma-tph/rdma-core-tests",
+    "tools/testing/selftests/rdma-tph/rdma-devinfo",
+    "tools/testing/selftests/rdma-tph/rdma-perftest",
+    "tools/testing/selftests/rdma-tph/rdma-gateways",
+];
+// They take long, or need a guest of their own.
+pub const RDMA_RELOAD: &str = "tools/testing/selftests/rdma-tph/rdma-reload";
+pub const RDMA_REGISTRATIONS: &str = "tools/testing/selftests/rdma-tph/rdma-registrations";
+pub const ADAPTER_IDLE: &str = "tools/testing/selftests/rdma-tph/adapter-idle";
 pub const ADAPTER_KILLED: &str = "tools/testing/selftests/rdma-tph/adapter-killed";
 
 /// A program prints this line to have the device process killed in mid-transfer.

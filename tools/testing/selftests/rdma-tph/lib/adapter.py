@@ -3,12 +3,14 @@
 
 import glob
 import os
+import re
 import subprocess
 import time
 
 VENDOR, DEVICE = "0x15b3", "0x1021"
 TPH = 0x17
 WAIT = 30
+COMPLAINTS = r"(mlx5_core|infiniband) .*(timeout|Fatal error|health compromised|Health issue|error state|leak)"
 
 
 def pci_devices(vendor, device):
@@ -56,6 +58,12 @@ def unload():
     """Unloads the drivers."""
     subprocess.run(["modprobe", "-r", "mlx5_ib"], check=True)
     subprocess.run(["modprobe", "-r", "mlx5_core"], check=True)
+
+
+def complaints():
+    """What the drivers have said of their device in the kernel log, beyond what they always say."""
+    log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
+    return [line for line in log.splitlines() if re.search(COMPLAINTS, line)]
 
 
 def config():
