@@ -33,6 +33,7 @@ mod iommu;
 mod memory;
 mod port;
 mod requester;
+mod send;
 mod split;
 mod state;
 mod steering;

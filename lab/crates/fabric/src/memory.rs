@@ -9,13 +9,14 @@ use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 /// The ranges that a client has mapped for one function's DMA.
 #[derive(Default)]
 pub struct DmaMap {
-    /// Keys are the first addresses; ranges do not overlap.
-    ranges: BTreeMap<u64, Range>,
+    /// In order of their addresses, which do not overlap: few, and looked at for every request.
+    ranges: Vec<Range>,
     /// Number of the next range of the kind [`Backing::Device`].
     next: u64,
 }
 
 struct Range {
+    first: u64,
     size: u64,
     writable: bool,
     backing: Backing,
@@ -76,15 +77,7 @@ impl DmaMap {
         }
         let region = MmapRegion::from_file(FileOffset::new(file, offset), len)
             .map_err(|source| MapError::Mmap { addr, size, source })?;
-        let backing = Backing::Memory(region);
-        self.ranges.insert(
-            addr,
-            Range {
-                size,
-                writable,
-                backing,
-            },
-        );
+        self.place(addr, size, writable, Backing::Memory(region));
         Ok(())
     }
 
@@ -96,15 +89,23 @@ impl DmaMap {
             pages: BTreeMap::new(),
         };
         self.next += 1;
-        self.ranges.insert(
-            addr,
-            Range {
-                size,
-                writable,
-                backing,
-            },
-        );
+        self.place(addr, size, writable, backing);
         Ok(())
+    }
+
+    fn place(&mut self, first: u64, size: u64, writable: bool, backing: Backing) {
+        let range = Range {
+            first,
+            size,
+            writable,
+            backing,
+        };
+        self.ranges.insert(self.up_to(first), range);
+    }
+
+    /// How many ranges begin at `addr` or before.
+    fn up_to(&self, addr: u64) -> usize {
+        self.ranges.partition_point(|range| range.first <= addr)
     }
 
     fn check_free(&self, addr: u64, size: u64) -> Result<(), MapError> {
@@ -128,9 +129,8 @@ impl DmaMap {
         if !hit.iter().copied().all(inside) {
             return Err(MapError::Partial { addr, size });
         }
-        for (first, _) in hit {
-            self.ranges.remove(&first);
-        }
+        self.ranges
+            .retain(|range| !hit.iter().any(|&(first, _)| first == range.first));
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl DmaMap {
 
     /// Keeps the answer of the IOMMU, unless the page was unmapped in the meantime.
     pub fn learn(&mut self, page: Page, translation: Option<u64>) {
-        for range in self.ranges.values_mut() {
+        for range in &mut self.ranges {
             if let Backing::Device { number, pages } = &mut range.backing
                 && *number == page.range
             {
@@ -201,17 +201,17 @@ impl DmaMap {
     /// First and last address of each range that overlaps `size` bytes at `addr`, a valid range.
     fn overlapping(&self, addr: u64, size: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let last = addr + (size - 1);
-        self.ranges
-            .range(..=last)
+        self.ranges[..self.up_to(last)]
+            .iter()
             .rev()
-            .map(|(&first, range)| (first, first + (range.size - 1)))
+            .map(|range| (range.first, range.first + (range.size - 1)))
             .take_while(move |&(_, range_last)| range_last >= addr)
     }
 
     /// The range that holds all `len` bytes at `addr`, and where in it they are.
     fn find(&self, addr: u64, len: usize) -> Option<(&Range, u64)> {
-        let (&first, range) = self.ranges.range(..=addr).next_back()?;
-        let offset = addr - first;
+        let range = self.ranges[..self.up_to(addr)].last()?;
+        let offset = addr - range.first;
         (offset.checked_add(len as u64)? <= range.size).then_some((range, offset))
     }
 

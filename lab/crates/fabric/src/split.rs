@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where requests and completions are cut.
 
+use std::iter;
+
 /// Bytes of a request at `addr` that one TLP may carry, `remaining` at most.
 ///
 /// `max` is Max_Payload_Size or Max_Read_Request_Size in bytes and counts whole DWs; no request
@@ -15,13 +17,29 @@ pub fn request_len(addr: u64, remaining: usize, max: usize) -> usize {
 ///
 /// A read that does not fit into one completion of `max` bytes (Max_Payload_Size) is cut at
 /// naturally aligned multiples of the Read Completion Boundary `rcb`.
-pub fn completion_len(addr: u64, remaining: usize, max: usize, rcb: usize) -> usize {
+fn completion_len(addr: u64, remaining: usize, max: usize, rcb: usize) -> usize {
     if low(addr, 4) + remaining <= max {
         remaining
     } else {
         let in_rcb = low(addr, rcb);
         (in_rcb + max) / rcb * rcb - in_rcb
     }
+}
+
+/// The bytes of each completion for a read of `remaining` bytes at `addr`: see [`completion_len`].
+pub fn completion_lens(
+    mut addr: u64,
+    mut remaining: usize,
+    max: usize,
+    rcb: usize,
+) -> impl Iterator<Item = usize> {
+    iter::from_fn(move || {
+        let len = (remaining > 0).then(|| completion_len(addr, remaining, max, rcb))?;
+        // The last byte of a read may be the last one that there is.
+        addr = addr.wrapping_add(len as u64);
+        remaining -= len;
+        Some(len)
+    })
 }
 
 /// `addr` modulo `align`.
@@ -79,8 +97,7 @@ mod tests {
             max in (7u32..13).prop_map(|n| 1usize << n), rcb in prop_oneof![Just(64usize), Just(128)],
         ) {
             let (mut at, mut left) = (addr, len);
-            while left > 0 {
-                let n = completion_len(at, left, max, rcb);
+            for n in completion_lens(addr, len, max, rcb) {
                 prop_assert!(n > 0 && n <= left);
                 let end = at + n as u64;
                 prop_assert!((end - 1) / 4 - at / 4 < max as u64 / 4, "longer than max");
@@ -88,6 +105,7 @@ mod tests {
                 at = end;
                 left -= n;
             }
+            prop_assert_eq!(left, 0);
         }
     }
 }
