@@ -16,7 +16,8 @@
 //!     mode: Mode::Flit,
 //!     iommu: None,
 //!     dying: Default::default(),
-//!     trace_dir: Some("out/demo".into()), // must exist; gets trace.txt and trace.pcapng
+//!     trace_dir: Some("out/demo".into()), // must exist; gets trace.pcapng
+//!     trace_limit: fabric::trace::DEFAULT_LIMIT,
 //!     endpoints: vec![
 //!         Endpoint {
 //!             name: "initiator".into(),

@@ -40,8 +40,10 @@ pub struct Topology {
     /// QEMU then waits for the answer to that access, so there is no other one under way: QEMU 11.1
     /// aborts if a server leaves a request unread.
     pub dying: Arc<AtomicBool>,
-    /// Existing directory for the traces; without one nothing is recorded.
+    /// Existing directory for the trace; without one nothing is recorded.
     pub trace_dir: Option<PathBuf>,
+    /// About how many bytes the trace may have; what is beyond is counted only.
+    pub trace_limit: u64,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
 }
@@ -153,7 +155,7 @@ struct Served {
 /// When it returns, every socket listens.
 pub fn serve(topology: &Topology) -> Result<Running, Error> {
     let tap = match &topology.trace_dir {
-        Some(dir) => Tap::create(dir)?,
+        Some(dir) => Tap::limited(dir, topology.trace_limit)?,
         None => Tap::discard(),
     };
     let fabric = match &topology.iommu {

@@ -49,6 +49,13 @@ impl Requester {
 
     /// The fabric, ready to take a request to `addr`.
     fn egress(&self, addr: u64) -> Result<MutexGuard<'_, State>, DmaError> {
+        let mut state = self.translated(addr)?;
+        state.tap.tick()?;
+        Ok(state)
+    }
+
+    /// The fabric, locked and with the gates open, and the translation for `addr` known.
+    fn translated(&self, addr: u64) -> Result<MutexGuard<'_, State>, DmaError> {
         loop {
             let state = self.fabric.lock();
             let port = &state.ports[self.port];

@@ -1,42 +1,58 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two traces: what is in them, and what is left of them when a process dies.
+//! The trace: what is in it, where it ends, and what is left of it when a process dies.
 
 mod common;
 
-use common::{BAR, Bench, RAM};
+use common::{BAR, BAR_SIZE, Bench, RAM, records, write_all};
 use fabric::{
-    Fabric,
-    trace::{BINARY_FILE, ReadError, Reader, TEXT_FILE, Tap, TapError},
+    DmaError,
+    trace::{BINARY_FILE, ReadError, Reader, Tap, TapError, finish},
 };
-use std::{fs, path::Path};
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    process::{Signal, getpid, kill_process},
+};
+use std::{
+    env, fs,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{FileExt, symlink},
+            process::ExitStatusExt,
+        },
+    },
+    path::Path,
+    process::Command,
+};
 use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
 
-fn bench_with_traffic(mode: Mode) -> Bench {
-    let bench = Bench::new(mode);
+fn traffic(bench: &Bench) {
     let hint = Hint {
         ph: Ph::Target,
         tag: SteeringTag::St(0xf0),
     };
-    bench
-        .requester()
-        .write(BAR + 0x800, &[1; 32], Some(hint))
-        .unwrap();
-    bench.requester().read(RAM, &mut [0; 8]).unwrap();
-    bench.requester().write(8, &[1; 4], None).unwrap();
+    let requester = bench.requester();
+    requester.write(BAR + 0x800, &[1; 32], Some(hint)).unwrap();
+    requester.read(RAM, &mut [0; 8]).unwrap();
+    requester.write(8, &[1; 4], None).unwrap();
+}
+
+fn bench_with_traffic(mode: Mode) -> Bench {
+    let bench = Bench::new(mode);
+    traffic(&bench);
     bench
 }
 
 #[test]
-fn both_traces_say_the_same() {
+fn a_record_tells_who_sent_what_to_whom() {
     for mode in [Mode::Flit, Mode::NonFlit] {
-        let bench = bench_with_traffic(mode);
-        let text = fs::read_to_string(bench.dir.path().join(TEXT_FILE)).unwrap();
-        let records = bench.trace();
-        let again: Vec<String> = records.iter().map(ToString::to_string).collect();
-        assert_eq!(text, again.join("\n\n") + "\n\n");
+        let records = bench_with_traffic(mode).trace();
         assert!(records.iter().all(|record| record.mode == mode));
-
-        let headers: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
+        let texts: Vec<String> = records.iter().map(ToString::to_string).collect();
+        let headers: Vec<&str> = texts
+            .iter()
+            .filter_map(|text| text.lines().next())
+            .collect();
         assert_eq!(
             headers,
             [
@@ -51,8 +67,7 @@ fn both_traces_say_the_same() {
 
 #[test]
 fn the_analyzer_lines_are_in_the_text() {
-    let bench = bench_with_traffic(Mode::Flit);
-    let text = fs::read_to_string(bench.dir.path().join(TEXT_FILE)).unwrap();
+    let text = bench_with_traffic(Mode::Flit).trace()[0].to_string();
     assert!(
         text.contains(" -> OHC-B ST=F0h PH=2 HV=1 AMA=0 AV-"),
         "{text}"
@@ -64,10 +79,25 @@ fn the_analyzer_lines_are_in_the_text() {
 }
 
 #[test]
+fn a_trace_that_has_ended_is_a_file_as_long_as_its_blocks() {
+    let bench = bench_with_traffic(Mode::Flit);
+    let (path, whole) = (bench.path(), bench.trace());
+    let copy = bench.dir.path().join("copy");
+    fs::copy(&path, &copy).unwrap();
+    finish(&copy).unwrap();
+    let dir = bench.end();
+    assert_eq!(records(&path), whole);
+    assert!(fs::metadata(&path).unwrap().len() < 1000);
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&copy).unwrap());
+    drop(dir);
+    assert!(matches!(finish(&path), Err(ReadError::File { .. })));
+}
+
+#[test]
 fn a_cut_trace_is_good_up_to_the_cut() {
     let bench = bench_with_traffic(Mode::Flit);
-    let path = bench.dir.path().join(BINARY_FILE);
-    let whole = bench.trace();
+    let (path, whole) = (bench.path(), bench.trace());
+    let _dir = bench.end();
     let bytes = fs::read(&path).unwrap();
     for cut in 0..bytes.len() {
         fs::write(&path, &bytes[..cut]).unwrap();
@@ -102,9 +132,10 @@ fn what_is_no_trace_is_refused() {
 
     // A packet of a later version of the format.
     let bench = bench_with_traffic(Mode::Flit);
-    let path = bench.dir.path().join(BINARY_FILE);
-    let mut bytes = fs::read(&path).unwrap();
+    let path = bench.path();
     let first = bench.trace()[0].bytes.clone();
+    let _dir = bench.end();
+    let mut bytes = fs::read(&path).unwrap();
     let at = bytes
         .windows(first.len())
         .position(|window| window == first)
@@ -122,27 +153,129 @@ fn a_directory_that_is_not_there_is_named() {
     let Err(TapError::File { path, .. }) = Tap::create(Path::new("/no/such/directory")) else {
         panic!("no such directory")
     };
-    assert_eq!(path, Path::new("/no/such/directory/trace.txt"));
+    assert_eq!(path, Path::new("/no/such/directory/trace.pcapng"));
+}
+
+#[test]
+fn a_disk_that_is_full_is_noticed_at_once() {
+    // Every write to /dev/full fails with ENOSPC.
+    let dir = tempfile::tempdir().unwrap();
+    symlink("/dev/full", dir.path().join(BINARY_FILE)).unwrap();
+    assert!(matches!(
+        Tap::create(dir.path()),
+        Err(TapError::File { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull
+    ));
 }
 
 #[test]
 fn a_tlp_that_cannot_be_recorded_is_not_sent() {
-    // Every write to /dev/full fails with ENOSPC.
+    let file = memfd_create("trace", MemfdFlags::ALLOW_SEALING).unwrap();
+    let bench = Bench::tapped(Mode::Flit, None, |dir| {
+        let target = format!("/proc/self/fd/{}", file.as_raw_fd());
+        symlink(target, dir.join(BINARY_FILE)).unwrap();
+        Tap::create(dir).unwrap()
+    });
+    // From now on a write to the file fails.
+    fcntl_add_seals(&file, SealFlags::FUTURE_WRITE).unwrap();
+    let requester = bench.requester();
+    let mut sent = 0u32;
+    let error = loop {
+        match requester.write(RAM, &(sent + 1).to_le_bytes(), None) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, DmaError::Trace(_)), "{error}");
+    let mut got = [0; 4];
+    bench.ram.read_exact_at(&mut got, 0).unwrap();
+    assert_eq!(u32::from_le_bytes(got), sent);
+    assert_eq!(bench.trace().len(), sent as usize);
+    requester.write(RAM, &[0; 4], None).unwrap_err();
+    assert_eq!(bench.trace().len(), sent as usize);
+}
+
+/// Set in a process that is to die, to the directory of its trace.
+const DYING: &str = "FABRIC_TEST_DYING";
+/// More than what is written to its place at once.
+const LAST_WRITES: usize = 3000;
+
+#[test]
+fn a_killed_process_leaves_all_that_it_sent() {
+    if let Some(dir) = env::var_os(DYING) {
+        let tap = |_: &Path| Tap::create(Path::new(&dir)).unwrap();
+        let bench = Bench::tapped(Mode::Flit, None, tap);
+        traffic(&bench);
+        for _ in 0..LAST_WRITES {
+            bench.requester().write(BAR, &[2; 128], None).unwrap();
+        }
+        kill_process(getpid(), Signal::KILL).unwrap();
+    }
     let dir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink("/dev/full", dir.path().join(TEXT_FILE)).unwrap();
-    let fabric = Fabric::new(Mode::Flit, Tap::create(dir.path()).unwrap());
-    let port = fabric.attach("initiator", Bdf::new(0, 1, 0), None).unwrap();
-    let ram = tempfile::tempfile().unwrap();
-    ram.set_len(0x1000).unwrap();
-    port.map_memory(0, 0x1000, ram.try_clone().unwrap(), 0, true)
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "a_killed_process_leaves_all_that_it_sent"])
+        .env(DYING, dir.path())
+        .status()
         .unwrap();
-    port.set_command(true, true);
-    let requester = port.requester(Bdf::new(0, 1, 0));
-    assert!(matches!(
-        requester.write(0, &[1; 4], None),
-        Err(fabric::DmaError::Trace(error)) if error.kind() == std::io::ErrorKind::StorageFull
-    ));
-    let mut got = [9; 4];
-    std::os::unix::fs::FileExt::read_exact_at(&ram, &mut got, 0).unwrap();
-    assert_eq!(got, [0; 4]);
+    assert_eq!(status.signal(), Some(Signal::KILL.as_raw()));
+    let path = dir.path().join(BINARY_FILE);
+    let left = records(&path);
+    assert_eq!(left.len(), 4 + LAST_WRITES);
+    assert_eq!(left[..4], bench_with_traffic(Mode::Flit).trace());
+    finish(&path).unwrap();
+    assert_eq!(records(&path), left);
+    let bytes: usize = left.iter().map(|record| record.bytes.len() + 36).sum();
+    let heads = fs::metadata(&path).unwrap().len() - bytes as u64;
+    assert!(heads < 200, "{heads} bytes beside the packets");
+}
+
+#[test]
+fn a_trace_has_a_limit_and_says_what_is_beyond_it() {
+    const LIMIT: u64 = 20_000;
+    for mode in [Mode::Flit, Mode::NonFlit] {
+        let whole = Bench::new(mode);
+        let limited = Bench::tapped(mode, None, |dir| Tap::limited(dir, LIMIT).unwrap());
+        for bench in [&whole, &limited] {
+            let requester = bench.requester();
+            for at in 0..BAR_SIZE / 0x1000 {
+                let (ram, bar) = (RAM + at * 0x1000, BAR + at * 0x1000);
+                write_all(&requester, ram + 2, &[1; 500], None);
+                write_all(&requester, bar, &[1; 500], None);
+                requester.read(ram + 0x21, &mut [0; 500]).unwrap();
+                requester.read(bar + 0x21, &mut [0; 500]).unwrap();
+                requester.read(0, &mut [0; 4]).unwrap_err();
+            }
+            let late = Bdf::new(0, 0x1f, 0);
+            let late = bench
+                .fabric
+                .attach("late", late, None)
+                .unwrap()
+                .requester(late);
+            assert!(matches!(
+                late.write(0, &[0], None),
+                Err(DmaError::BusMasterOff)
+            ));
+        }
+        let all = whole.trace();
+        let unrecorded = |limited: &Path| {
+            let mut reader = Reader::open(limited).unwrap();
+            let recorded: Vec<_> = reader.by_ref().map(Result::unwrap).collect();
+            assert!(recorded.len() > 100 && recorded == all[..recorded.len()]);
+            assert_eq!(reader.unrecorded(), (all.len() - recorded.len()) as u64);
+        };
+        unrecorded(&limited.path());
+        let path = limited.path();
+        let _dir = limited.end();
+        unrecorded(&path);
+        let len = fs::metadata(&path).unwrap().len();
+        assert!((LIMIT - 1000..=LIMIT).contains(&len), "{len}");
+        assert_eq!(whole.completer.take().len(), 16 * 4);
+    }
+}
+
+#[test]
+fn a_trace_within_its_limit_lacks_nothing() {
+    let bench = bench_with_traffic(Mode::Flit);
+    let mut reader = Reader::open(&bench.path()).unwrap();
+    assert_eq!(reader.by_ref().count(), 4);
+    assert_eq!(reader.unrecorded(), 0);
 }

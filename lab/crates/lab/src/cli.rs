@@ -164,7 +164,7 @@ pub struct ServeArgs {
     /// Directory for the sockets
     #[arg(long, value_name = "RUNDIR")]
     pub dir: PathBuf,
-    /// Directory for the traces
+    /// Directory for the trace
     #[arg(long, value_name = "DIR")]
     pub trace: PathBuf,
     /// End as soon as the parent, which has this number, is gone
@@ -196,7 +196,7 @@ fn processing_hint(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Completer, StTable, Tags};
+    use crate::topology::{Completer, StTable, Tags, TraceLimit};
     use clap::{CommandFactory, ValueEnum};
 
     fn demo(options: &[&str]) -> Result<DemoArgs, String> {
@@ -257,6 +257,7 @@ mod tests {
     #[test]
     fn the_devices_of_a_run_survive_the_command_line() {
         let modes = [LinkMode::Flit, LinkMode::Nonflit];
+        let mut limits = [0, 1, u32::MAX].map(TraceLimit).into_iter().cycle();
         for (&topology, mode) in Topology::value_variants().iter().zip(modes.repeat(4)) {
             for &completer in Completer::value_variants() {
                 let devices = Devices {
@@ -265,6 +266,7 @@ mod tests {
                     completer,
                     st_table: StTable::None,
                     tags: Tags::Tph,
+                    trace_limit: limits.next().unwrap(),
                 };
                 let mut line: Vec<String> = ["lab", "devices", "--dir", "/r", "--trace", "/t"]
                     .map(Into::into)
@@ -276,5 +278,20 @@ mod tests {
                 assert_eq!(args.devices, devices);
             }
         }
+    }
+
+    #[test]
+    fn a_trace_has_a_limit() {
+        let limit = |options: &[&str]| {
+            let fixed = ["lab", "devices", "--dir", "/r", "--trace", "/t"];
+            let Command::Devices(args) = Cli::parse_from(fixed.iter().chain(options)).command
+            else {
+                panic!("another command");
+            };
+            args.devices.trace_limit.bytes()
+        };
+        assert_eq!(limit(&[]), Some(256 << 20));
+        assert_eq!(limit(&["--trace-limit", "3"]), Some(3 << 20));
+        assert_eq!(limit(&["--trace-limit", "0"]), None);
     }
 }

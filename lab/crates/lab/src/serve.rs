@@ -74,11 +74,13 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let dying = Arc::default();
     signal_hook::flag::register(DIE.as_raw(), Arc::clone(&dying))
         .map_err(io("wait for the signal to die"))?;
+    let limit = args.devices.trace_limit.bytes();
     let running = devices::serve(&Served {
         mode: args.devices.mode.into(),
         iommu: args.devices.topology.monitor(&args.dir),
         dying,
-        trace_dir: Some(args.trace.clone()),
+        trace_dir: limit.map(|_| args.trace.clone()),
+        trace_limit: limit.unwrap_or_default(),
         endpoints: args
             .devices
             .topology

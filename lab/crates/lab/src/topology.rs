@@ -2,7 +2,11 @@
 //! Where the devices sit: known to the process that serves them and to the one that starts QEMU.
 
 use clap::ValueEnum;
+use fabric::trace::DEFAULT_LIMIT;
+use std::fmt::{self, Display, Formatter};
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use tlp::Bdf;
 
 /// A ready-made arrangement of devices.
@@ -274,6 +278,37 @@ pub enum Tags {
     TphExt,
 }
 
+/// How many MiB a trace may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceLimit(pub u32);
+
+impl TraceLimit {
+    /// The same in bytes; none if there is to be no trace.
+    pub fn bytes(self) -> Option<u64> {
+        (self.0 > 0).then_some(u64::from(self.0) << 20)
+    }
+}
+
+impl Default for TraceLimit {
+    fn default() -> Self {
+        Self(u32::try_from(DEFAULT_LIMIT >> 20).unwrap_or(u32::MAX))
+    }
+}
+
+impl FromStr for TraceLimit {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl Display for TraceLimit {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The devices of a run, as options of the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 pub struct Devices {
@@ -292,11 +327,14 @@ pub struct Devices {
     /// Which tags the RDMA adapter can send.
     #[arg(long, value_enum, default_value_t)]
     pub tags: Tags,
+    /// Most MiB of the trace, 0 for none: what is beyond is counted only.
+    #[arg(long, value_name = "MIB", default_value_t)]
+    pub trace_limit: TraceLimit,
 }
 
 impl Devices {
     /// The options that say the same.
-    pub fn options(self) -> [String; 5] {
+    pub fn options(self) -> [String; 6] {
         fn option(name: &str, value: &impl ValueEnum) -> String {
             let value = value.to_possible_value();
             format!(
@@ -310,6 +348,7 @@ impl Devices {
             option("completer", &self.completer),
             option("st-table", &self.st_table),
             option("tags", &self.tags),
+            format!("--trace-limit={}", self.trace_limit),
         ]
     }
 }

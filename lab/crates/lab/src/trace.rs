@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Prints binary traces as an analyzer's text.
+//! Prints traces as an analyzer's text.
 
-use fabric::trace::{ReadError, Reader};
-use std::io::{self, Write};
-use std::path::PathBuf;
+use fabric::trace::{BINARY_FILE, ReadError, Reader, finish};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Name of a trace's text, next to the trace.
+pub const TEXT_FILE: &str = "trace.txt";
+/// Length of the longest trace whose text is written at the end of a run: it takes about a second.
+const TEXT_MAX: u64 = 8 << 20;
 
 /// Why a trace is not printed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +18,7 @@ pub enum TraceError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The output takes no more.
-    #[error("cannot write the text: {0}")]
+    #[error("cannot write the text of the trace: {0}")]
     Write(#[from] io::Error),
 }
 
@@ -24,42 +30,154 @@ pub fn print(files: &[PathBuf], to: &mut dyn Write) -> Result<(), TraceError> {
             let gap = if first { "" } else { "\n" };
             writeln!(to, "{gap}## {}", file.display())?;
         }
-        for record in Reader::open(file)? {
+        let mut reader = Reader::open(file)?;
+        for record in reader.by_ref() {
             let gap = if first { "" } else { "\n" };
             writeln!(to, "{gap}{}", record?)?;
             first = false;
+        }
+        match reader.unrecorded() {
+            0 => {}
+            tlps => writeln!(
+                to,
+                "\n# {tlps} more TLPs were not recorded: the trace had reached its limit"
+            )?,
         }
     }
     to.flush()?;
     Ok(())
 }
 
+/// Removes what an earlier run left in `dir`.
+pub fn clear(dir: &Path) -> io::Result<()> {
+    for name in [BINARY_FILE, TEXT_FILE] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Finishes the trace that a run left in `dir`, if there is one, and writes its text next to it.
+///
+/// The process that wrote the trace has ended, in whichever way.
+pub fn conclude(dir: &Path) -> Result<(), TraceError> {
+    conclude_up_to(dir, TEXT_MAX)
+}
+
+fn conclude_up_to(dir: &Path, text_max: u64) -> Result<(), TraceError> {
+    let trace = dir.join(BINARY_FILE);
+    if !trace.exists() {
+        return Ok(());
+    }
+    finish(&trace)?;
+    let len = fs::metadata(&trace)?.len();
+    let mut text = BufWriter::new(File::create(dir.join(TEXT_FILE))?);
+    if len > text_max {
+        let (mib, trace) = (len >> 20, trace.display());
+        writeln!(
+            text,
+            "The trace has {mib} MiB. To print it:\n\n    lab trace {trace}"
+        )?;
+        text.flush()?;
+        return Ok(());
+    }
+    print(&[trace], &mut text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fabric::Fabric;
-    use fabric::trace::{BINARY_FILE, TEXT_FILE, Tap};
-    use std::fs;
+    use fabric::trace::Tap;
+    use fabric::{Fabric, Port};
     use tlp::{Bdf, Mode};
 
-    #[test]
-    fn what_is_printed_is_the_text_trace() {
-        let dir = tempfile::tempdir().unwrap();
-        let fabric = Fabric::new(Mode::Flit, Tap::create(dir.path()).unwrap());
-        let port = fabric.attach("sender", Bdf::new(0, 0x10, 0), None).unwrap();
+    const ID: Bdf = Bdf::new(0, 0x10, 0);
+
+    /// A sender whose TLPs nobody takes, which a trace shows as well.
+    fn sender(tap: Tap) -> Port {
+        let port = Fabric::new(Mode::Flit, tap).attach("sender", ID, None);
+        let port = port.unwrap();
         port.set_command(true, false);
-        // Nobody decodes the address, which a trace shows as well.
-        for addr in [0x1000, 0x2000] {
-            let _ = port
-                .requester(Bdf::new(0, 0x10, 0))
-                .write(addr, &[0; 8], None);
+        port
+    }
+
+    fn send(port: &Port, tlps: u64) {
+        for at in 0..tlps {
+            let to = 0x1000 + at * 8;
+            port.requester(ID).write(to, &[0; 8], None).unwrap();
         }
+    }
+
+    fn text(dir: &Path) -> String {
+        fs::read_to_string(dir.join(TEXT_FILE)).unwrap()
+    }
+
+    #[test]
+    fn the_text_of_a_run_is_what_is_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = sender(Tap::create(dir.path()).unwrap());
+        send(&port, 2);
+        drop(port);
+        conclude(dir.path()).unwrap();
         let mut printed = Vec::new();
         print(&[dir.path().join(BINARY_FILE)], &mut printed).unwrap();
-        let printed = String::from_utf8(printed).unwrap();
-        let written = fs::read_to_string(dir.path().join(TEXT_FILE)).unwrap();
-        assert_eq!(printed.trim_end(), written.trim_end());
-        assert_eq!(printed.matches("MWr32").count(), 2, "{printed}");
+        let text = text(dir.path());
+        assert_eq!(String::from_utf8(printed).unwrap(), text);
+        assert!(text.starts_with("# 1: sender -> nobody"), "{text}");
+        assert_eq!(text.matches("MWr32").count(), 2, "{text}");
+        assert_eq!(text.matches("\n\n").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_trace_whose_process_was_killed_is_finished() {
+        let [dir, left] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let port = sender(Tap::create(dir.path()).unwrap());
+        send(&port, 3);
+        let [from, to] = [&dir, &left].map(|dir| dir.path().join(BINARY_FILE));
+        fs::copy(&from, &to).unwrap();
+        conclude(left.path()).unwrap();
+        assert_eq!(text(left.path()).matches("MWr32").count(), 3);
+        assert!(fs::metadata(to).unwrap().len() < 1000);
+    }
+
+    #[test]
+    fn the_text_says_what_is_not_in_the_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = sender(Tap::limited(dir.path(), 4096).unwrap());
+        send(&port, 100);
+        drop(port);
+        conclude(dir.path()).unwrap();
+        let text = text(dir.path());
+        let recorded = text.matches("MWr32").count();
+        assert!((10..100).contains(&recorded));
+        let rest = format!("\n\n# {} more TLPs were not recorded", 100 - recorded);
+        assert!(text.contains(&rest), "{text}");
+    }
+
+    #[test]
+    fn a_long_trace_is_printed_on_demand() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = sender(Tap::create(dir.path()).unwrap());
+        send(&port, 10);
+        drop(port);
+        conclude_up_to(dir.path(), 500).unwrap();
+        let command = format!("lab trace {}", dir.path().join(BINARY_FILE).display());
+        assert!(text(dir.path()).contains(&command), "{}", text(dir.path()));
+    }
+
+    #[test]
+    fn a_run_without_trace_has_no_text() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [BINARY_FILE, TEXT_FILE] {
+            fs::write(dir.path().join(name), "of an earlier run").unwrap();
+        }
+        clear(dir.path()).unwrap();
+        clear(dir.path()).unwrap();
+        conclude(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(clear(Path::new("/dev/null")).is_err());
     }
 
     #[test]
@@ -74,12 +192,13 @@ mod tests {
     #[test]
     fn a_file_that_is_no_trace_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(TEXT_FILE);
+        let file = dir.path().join(BINARY_FILE);
         fs::write(&file, "08000260 -> STP MWr64\n").unwrap();
         let error = print(std::slice::from_ref(&file), &mut Vec::new()).unwrap_err();
-        assert!(error.to_string().contains(TEXT_FILE), "{error}");
+        assert!(error.to_string().contains(BINARY_FILE), "{error}");
+        assert!(conclude(dir.path()).is_err());
         fs::remove_file(&file).unwrap();
         let error = print(&[file], &mut Vec::new()).unwrap_err();
-        assert!(error.to_string().contains(TEXT_FILE), "{error}");
+        assert!(error.to_string().contains(BINARY_FILE), "{error}");
     }
 }

@@ -23,6 +23,7 @@ pub use kernel::{Kernel, KernelError};
 use crate::process::{Group, TICK, lines, rest};
 use crate::signals::Interrupt;
 use crate::topology::Devices;
+use crate::trace;
 use command::{Guest, SCRIPT_MAX, STATUS_MARK};
 use device_process::{DeviceProcess, LogTail};
 use memory::Qemu;
@@ -114,8 +115,6 @@ pub fn run(
     interrupt: &Interrupt,
     line: &mut dyn FnMut(&str),
 ) -> Result<Run, VmError> {
-    let start = Instant::now();
-    let limit = vm.limit * vm.kernel.patience();
     if let Task::Script(script) = &vm.task
         && script.len() > SCRIPT_MAX
     {
@@ -125,14 +124,37 @@ pub fn run(
         .map_err(|error| VmError::io(format!("make {}", vm.out.display()), error))?;
     let out = fs::canonicalize(vm.out)
         .map_err(|error| VmError::io(format!("find {}", vm.out.display()), error))?;
+    // Here and below: what an earlier run left must not be taken for this one's.
+    trace::clear(&out)
+        .map_err(|error| VmError::io(format!("remove a trace in {}", out.display()), error))?;
+    let ended = run_in(&out, setup, vm, interrupt, line);
+    // The device process has ended, well or not, and its trace shows how it came to that.
+    let concluded = trace::conclude(&out).map_err(|error| {
+        let what = format!("conclude the trace in {}", out.display());
+        VmError::io(what, io::Error::other(error))
+    });
+    let run = ended?;
+    concluded?;
+    Ok(run)
+}
+
+/// Runs the guest with `out` for its files; when this returns, all processes have ended.
+fn run_in(
+    out: &Path,
+    setup: &Setup,
+    vm: &Vm<'_>,
+    interrupt: &Interrupt,
+    line: &mut dyn FnMut(&str),
+) -> Result<Run, VmError> {
+    let start = Instant::now();
+    let limit = vm.limit * vm.kernel.patience();
     let serial = out.join("serial.log");
-    // What an earlier run left must not be taken for this one's.
     File::create(&serial)
         .map_err(|error| VmError::io(format!("write {}", serial.display()), error))?;
 
     let acpi_table = match vm.devices {
         Some(devices) if devices.topology.has_root_port() => {
-            Some(firmware::cpu_tags(&setup.iasl, &out)?)
+            Some(firmware::cpu_tags(&setup.iasl, out)?)
         }
         _ => None,
     };
@@ -141,7 +163,7 @@ pub fn run(
             setup,
             devices,
             vm.devices_end,
-            &out,
+            out,
             interrupt,
         )?),
         None => None,
@@ -156,7 +178,7 @@ pub fn run(
         task: &vm.task,
         serial: &serial,
     };
-    let mut machine = Machine::start(setup, &guest, &out)?;
+    let mut machine = Machine::start(setup, &guest, out)?;
     let watched = machine.watch(limit, devices.as_mut(), interrupt, line);
     // Ends what still runs and lets the readers of its pipes come to their end.
     machine.finish(line)?;

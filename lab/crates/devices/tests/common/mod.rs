@@ -65,6 +65,7 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
         iommu: None,
         dying: std::sync::Arc::default(),
         trace_dir: Some(dir.to_owned()),
+        trace_limit: fabric::trace::DEFAULT_LIMIT,
         endpoints: vec![
             endpoint(
                 "initiator",

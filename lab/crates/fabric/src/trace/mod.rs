@@ -1,23 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The analyzer tap: what the fabric recorded of each TLP, and its two files.
+//! The analyzer tap: what the fabric recorded of each TLP, and the file that keeps it.
 //!
-//! # trace.txt
-//!
-//! Per TLP, in order of delivery, one header line and the lines of [`tlp::text::Analyzer`], then
-//! an empty line:
-//!
-//! ```text
-//! # 1: initiator -> accelerator BAR2
-//! 08000260 -> STP MWr64 TC=0 OHC=2 TS=0 Attr=0 L=8
-//! ...
-//! ```
-//!
-//! # trace.pcapng
-//!
-//! One interface (link type USER0, 147) per sender, named after it: interface 0 is `host`, the
-//! root complex with guest memory. A request that the root complex passes on, as an IOMMU makes it,
-//! is a packet of the host's that follows the one it stems from. A packet belongs to the interface of its sender. Its data is a
-//! header of [`HEADER_LEN`] bytes and the TLP's bytes as on the wire:
+//! The file is pcapng, little-endian. It has one interface (link type USER0, 147) per sender, named
+//! after it: interface 0 is `host`, the root complex with guest memory. A packet belongs to the
+//! interface of its sender. A request that the root complex passes on, as an IOMMU makes it, is a
+//! packet of the host's that follows the one it stems from. A packet's data is a header of
+//! [`HEADER_LEN`] bytes and the TLP's bytes as on the wire:
 //!
 //! | byte | meaning |
 //! |-|-|
@@ -26,24 +14,43 @@
 //! | 2 | number of the interface that receives it; 0xff for an unsupported request |
 //! | 3 | BAR that receives it; 0xff if the receiver is the host or the packet a completion |
 //!
-//! Each packet is one write to the file, so that a killed process leaves a readable trace.
+//! # Its end
+//!
+//! Each packet is in the file before its TLP is delivered, whatever becomes of the process. Until the
+//! process has ended well, the newest packets are not in their place, but where [`Reader`] finds them;
+//! [`finish`] makes a file for other programs of what a killed process left.
+//!
+//! A trace has a limit ([`DEFAULT_LIMIT`], [`Tap::limited`]). The TLP that finds no room and all that
+//! follow it travel unrecorded. The trace then ends with a statistics block of interface 0, which says
+//! how many they are: [`Reader::unrecorded`].
+//!
+//! # Its text
+//!
+//! A [`Record`] prints as one header line and the lines of [`tlp::text::Analyzer`]:
+//!
+//! ```text
+//! # 1: initiator -> accelerator BAR2
+//! 08000260 -> STP MWr64 TC=0 OHC=2 TS=0 Attr=0 L=8
+//! ...
+//! ```
 
+mod append;
 mod reader;
 mod record;
 mod tap;
 
-pub use reader::{ReadError, Reader};
+pub use reader::{ReadError, Reader, finish};
 pub use record::{Destination, Record};
 pub use tap::{Tap, TapError};
 
 /// Name of the interface that stands for the root complex and guest memory.
 pub const HOST: &str = "host";
-/// Name of the text trace within its directory.
-pub const TEXT_FILE: &str = "trace.txt";
-/// Name of the binary trace within its directory.
+/// Name of the trace within its directory.
 pub const BINARY_FILE: &str = "trace.pcapng";
+/// Most bytes of a trace, unless said otherwise.
+pub const DEFAULT_LIMIT: u64 = 256 << 20;
 
-/// Bytes in front of the TLP in a packet of the binary trace.
+/// Bytes in front of the TLP in a packet.
 pub const HEADER_LEN: usize = 4;
 
 const VERSION: u8 = 1;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The reading side of the binary trace.
 
-use super::{Destination, FLAG_FLIT, FLAG_UNSUPPORTED, HEADER_LEN, NONE, Record, VERSION};
+use super::{
+    Destination, FLAG_FLIT, FLAG_UNSUPPORTED, HEADER_LEN, NONE, Record, VERSION,
+    append::{self, Blocks},
+};
 use pcap_file::{
     DataLink, PcapError,
     pcapng::{
@@ -9,11 +12,11 @@ use pcap_file::{
         blocks::{
             enhanced_packet::EnhancedPacketBlock,
             interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
+            interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption},
         },
     },
 };
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -31,7 +34,7 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
-    /// The file ends within a block: its writer was killed while writing. What came before is good.
+    /// The file ends within a block: it is a part of a trace. What came before is good.
     #[error("the trace {path} ends within TLP {number}")]
     Truncated {
         /// The file.
@@ -52,11 +55,12 @@ pub enum ReadError {
 /// Iterates over the TLPs of a binary trace, in order of delivery.
 ///
 /// After an error there are no more records. The file may still be growing: the records are those
-/// that are there when the end is reached.
+/// that were there when it was opened.
 pub struct Reader {
     path: PathBuf,
-    blocks: PcapNgReader<File>,
+    blocks: PcapNgReader<Blocks>,
     next: u64,
+    unrecorded: u64,
     failed: bool,
 }
 
@@ -64,25 +68,37 @@ impl Reader {
     /// Opens the trace at `path` (a [`super::BINARY_FILE`]).
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let path = path.to_owned();
-        let file = match File::open(&path) {
-            Ok(file) => file,
+        let blocks = match append::read(&path) {
+            Ok(blocks) => blocks,
             Err(source) => return Err(ReadError::File { path, source }),
         };
-        match PcapNgReader::new(file) {
+        match PcapNgReader::new(blocks) {
             Ok(blocks) => Ok(Self {
                 path,
                 blocks,
                 next: 1,
+                unrecorded: 0,
                 failed: false,
             }),
             Err(error) => Err(explain(error, path, 1)),
         }
     }
 
+    /// TLPs that followed the last record but were not recorded, since the trace had reached its
+    /// limit. It is known when there are no more records.
+    #[must_use]
+    pub const fn unrecorded(&self) -> u64 {
+        self.unrecorded
+    }
+
     fn next_record(&mut self) -> Option<Result<Record, ReadError>> {
         loop {
             let packet = match self.blocks.next_block()? {
                 Ok(Block::EnhancedPacket(packet)) => packet.into_owned(),
+                Ok(Block::InterfaceStatistics(statistics)) => {
+                    self.unrecorded += dropped(&statistics);
+                    continue;
+                }
                 Ok(_) => continue,
                 Err(error) => return Some(Err(explain(error, self.path.clone(), self.next))),
             };
@@ -110,6 +126,24 @@ impl Iterator for Reader {
         self.failed = matches!(record, Some(Err(_)));
         record
     }
+}
+
+/// Finishes a trace whose process was killed before it did, for programs that know nothing of this.
+pub fn finish(path: &Path) -> Result<(), ReadError> {
+    append::finish(path).map_err(|source| ReadError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// What a statistics block says about packets that were not recorded.
+fn dropped(statistics: &InterfaceStatisticsBlock<'_>) -> u64 {
+    let mut options = statistics.options.iter();
+    let dropped = options.find_map(|option| match option {
+        InterfaceStatisticsOption::IsbIfDrop(dropped) => Some(*dropped),
+        _ => None,
+    });
+    dropped.unwrap_or_default()
 }
 
 fn to_record(

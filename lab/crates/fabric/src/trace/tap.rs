@@ -1,28 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The writing side of the traces.
+//! The writing side of the trace.
 
 use super::{
-    BINARY_FILE, Destination, FLAG_FLIT, FLAG_UNSUPPORTED, HOST, NONE, Record, TEXT_FILE, VERSION,
+    BINARY_FILE, DEFAULT_LIMIT, FLAG_FLIT, FLAG_UNSUPPORTED, HEADER_LEN, HOST, NONE, VERSION,
+    append::Append,
 };
 use pcap_file::{
-    DataLink, PcapError,
+    DataLink, Endianness, PcapError,
     pcapng::{
         PcapNgBlock, PcapNgWriter,
         blocks::{
-            enhanced_packet::EnhancedPacketBlock,
             interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
+            interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption},
         },
     },
 };
 use std::{
     borrow::Cow,
-    fs::File,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 use thiserror::Error;
 use tlp::Mode;
+
+/// Type of an enhanced packet block.
+const PACKET: u32 = 6;
+/// Bytes of such a block in front of its data, and behind it.
+const PACKET_HEAD: usize = 28;
+const PACKET_TAIL: usize = 4;
+/// Bytes of a statistics block in front of the number of packets that were dropped.
+const DROPPED_AT: u64 = 24;
+/// Bytes of such a block.
+const STATISTICS_LEN: u64 = 40;
+/// Room for all senders, beyond the limit.
+const SENDERS_LEN: u64 = 1 << 20;
 
 /// A trace that cannot be begun.
 #[derive(Debug, Error)]
@@ -40,43 +52,57 @@ pub enum TapError {
 /// Records what travels on a fabric.
 pub struct Tap {
     names: Vec<String>,
-    next: u64,
-    files: Option<Files>,
+    trace: Option<Trace>,
 }
 
-struct Files {
-    text: File,
-    binary: File,
-    /// Blocks are put together in memory, so that each reaches the file in one write.
+struct Trace {
+    file: Append,
+    /// Makes the blocks that are few.
     blocks: PcapNgWriter<Vec<u8>>,
+    /// Most bytes of the file, but for senders that come later.
+    limit: u64,
+    /// Nanoseconds since 1970 when the current call began.
+    now: u64,
+    /// What follows the trace's end, once that is reached.
+    beyond: Option<Beyond>,
+}
+
+/// What is not recorded.
+struct Beyond {
+    tlps: u64,
+    /// Where in the file their number is.
+    at: u64,
 }
 
 impl Tap {
-    /// A tap that writes both traces into the existing directory `dir`, replacing older ones.
+    /// A tap that writes the trace into the existing directory `dir`, replacing an older one.
     pub fn create(dir: &Path) -> Result<Self, TapError> {
-        let file = |name: &str| {
-            let path = dir.join(name);
-            File::create(&path).map_err(|source| TapError::File { path, source })
-        };
-        let (text, binary) = (file(TEXT_FILE)?, file(BINARY_FILE)?);
+        Self::limited(dir, DEFAULT_LIMIT)
+    }
+
+    /// The same with a trace of about `limit` bytes at most.
+    ///
+    /// The TLP that finds no room and all that follow it are counted only.
+    pub fn limited(dir: &Path, limit: u64) -> Result<Self, TapError> {
+        let path = dir.join(BINARY_FILE);
         let begin = || -> io::Result<Self> {
-            let blocks = PcapNgWriter::new(Vec::new()).map_err(into_io)?;
+            let file = Append::create(&path, limit.saturating_add(SENDERS_LEN))?;
+            let blocks = PcapNgWriter::with_endianness(Vec::new(), Endianness::Little);
+            let trace = Trace {
+                file,
+                blocks: blocks.map_err(into_io)?,
+                limit,
+                now: 0,
+                beyond: None,
+            };
             let mut tap = Self {
                 names: vec![],
-                next: 1,
-                files: Some(Files {
-                    text,
-                    binary,
-                    blocks,
-                }),
+                trace: Some(trace),
             };
             tap.add_sender(HOST)?;
             Ok(tap)
         };
-        begin().map_err(|source| TapError::File {
-            path: dir.join(BINARY_FILE),
-            source,
-        })
+        begin().map_err(|source| TapError::File { path, source })
     }
 
     /// A tap that keeps nothing.
@@ -84,8 +110,7 @@ impl Tap {
     pub fn discard() -> Self {
         Self {
             names: vec![HOST.to_owned()],
-            next: 1,
-            files: None,
+            trace: None,
         }
     }
 
@@ -97,23 +122,32 @@ impl Tap {
     /// Adds the next sender; the host is number 0 and there from the beginning.
     pub(crate) fn add_sender(&mut self, name: &str) -> io::Result<()> {
         self.names.push(name.to_owned());
-        let Some(files) = &mut self.files else {
+        match &mut self.trace {
+            // A trace that has ended has no packets of this sender.
+            Some(trace @ Trace { beyond: None, .. }) => trace.add_interface(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the time for the TLPs of one call.
+    pub(crate) fn tick(&mut self) -> io::Result<()> {
+        if let Some(trace @ Trace { beyond: None, .. }) = &mut self.trace {
+            let now = SystemTime::UNIX_EPOCH.elapsed().map_err(io::Error::other)?;
+            trace.now = u64::try_from(now.as_nanos()).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Counts `tlps` TLPs that travel while nothing is recorded.
+    pub(crate) fn skip(&mut self, tlps: u64) -> io::Result<()> {
+        let Some(Trace { file, beyond, .. }) = &mut self.trace else {
             return Ok(());
         };
-        let interface = InterfaceDescriptionBlock {
-            linktype: DataLink::USER0,
-            snaplen: 0,
-            options: vec![
-                InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
-                // Timestamps count 10^-9 s.
-                InterfaceDescriptionOption::IfTsResol(9),
-            ],
+        let Some(beyond) = beyond else {
+            return Ok(());
         };
-        files
-            .blocks
-            .write_block(&interface.into_block())
-            .map_err(into_io)?;
-        files.flush()
+        beyond.tlps += tlps;
+        file.amend(beyond.at, &beyond.tlps.to_le_bytes())
     }
 
     /// Records one TLP from sender number `from`.
@@ -126,65 +160,108 @@ impl Tap {
         mode: Mode,
         bytes: &[u8],
     ) -> io::Result<()> {
-        let Some(files) = &mut self.files else {
+        let Some(trace) = &mut self.trace else {
             return Ok(());
         };
-        let destination = match to {
-            Some((receiver, bar)) => Destination::To {
-                name: self.names[receiver].clone(),
-                bar,
-            },
-            None => Destination::Nobody,
-        };
-        let record = Record {
-            number: self.next,
-            from: self.names[from].clone(),
-            to: destination,
-            mode,
-            bytes: bytes.to_vec(),
-        };
-        files.text.write_all(format!("{record}\n\n").as_bytes())?;
+        if trace.beyond.is_none() {
+            let mut flags = 0;
+            if mode == Mode::Flit {
+                flags |= FLAG_FLIT;
+            }
+            if to.is_none() {
+                flags |= FLAG_UNSUPPORTED;
+            }
+            let receiver = to
+                .and_then(|(receiver, _)| u8::try_from(receiver).ok())
+                .unwrap_or(NONE);
+            let bar = to.and_then(|(_, bar)| bar).unwrap_or(NONE);
+            if trace.packet(from, [VERSION, flags, receiver, bar], bytes)? {
+                return Ok(());
+            }
+            trace.end()?;
+        }
+        self.skip(1)
+    }
+}
 
-        let mut flags = 0;
-        if mode == Mode::Flit {
-            flags |= FLAG_FLIT;
+impl Trace {
+    fn add_interface(&mut self, name: &str) -> io::Result<()> {
+        let interface = InterfaceDescriptionBlock {
+            linktype: DataLink::USER0,
+            snaplen: 0,
+            options: vec![
+                InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
+                // Timestamps count 10^-9 s.
+                InterfaceDescriptionOption::IfTsResol(9),
+            ],
+        };
+        self.block(interface).map(drop)
+    }
+
+    /// Appends a block; returns where in the file it is.
+    fn block<'a>(&mut self, block: impl PcapNgBlock<'a>) -> io::Result<u64> {
+        self.blocks
+            .write_block(&block.into_block())
+            .map_err(into_io)?;
+        let bytes = self.blocks.get_mut();
+        let appended = self.file.append([bytes, &[], &[]]);
+        bytes.clear();
+        appended
+    }
+
+    /// Appends a packet of whole DWs, if there is room for it.
+    fn packet(
+        &mut self,
+        interface: usize,
+        header: [u8; HEADER_LEN],
+        tlp: &[u8],
+    ) -> io::Result<bool> {
+        let data_len = HEADER_LEN + tlp.len();
+        let block_len = PACKET_HEAD + data_len + PACKET_TAIL;
+        if self.file.len() + block_len as u64 + STATISTICS_LEN > self.limit {
+            return Ok(false);
         }
-        if to.is_none() {
-            flags |= FLAG_UNSUPPORTED;
-        }
-        let receiver = to
-            .and_then(|(receiver, _)| u8::try_from(receiver).ok())
-            .unwrap_or(NONE);
-        let bar = to.and_then(|(_, bar)| bar).unwrap_or(NONE);
-        let mut data = vec![VERSION, flags, receiver, bar];
-        data.extend_from_slice(bytes);
-        files.packet(from, data)?;
-        self.next += 1;
+        let word = |value| u32::try_from(value).map_err(io::Error::other);
+        let (block_len, data_len) = (word(block_len)?.to_le_bytes(), word(data_len)?);
+        let (high, low) = ((self.now >> 32) as u32, (self.now & 0xffff_ffff) as u32);
+        let mut head = [[0; 4]; (PACKET_HEAD + HEADER_LEN) / 4];
+        head[0] = PACKET.to_le_bytes();
+        head[1] = block_len;
+        head[2] = word(interface)?.to_le_bytes();
+        head[3] = high.to_le_bytes();
+        head[4] = low.to_le_bytes();
+        // Captured, and on the wire.
+        head[5] = data_len.to_le_bytes();
+        head[6] = data_len.to_le_bytes();
+        head[7] = header;
+        self.file.append([head.as_flattened(), tlp, &block_len])?;
+        Ok(true)
+    }
+
+    /// Ends the trace with room for the number of TLPs that it does not have.
+    fn end(&mut self) -> io::Result<()> {
+        let at = self.block(InterfaceStatisticsBlock {
+            interface_id: 0,
+            timestamp: self.now,
+            options: vec![InterfaceStatisticsOption::IsbIfDrop(0)],
+        })?;
+        self.beyond = Some(Beyond {
+            tlps: 0,
+            at: at + DROPPED_AT,
+        });
+        log::warn!(
+            "the trace has reached its limit of {} bytes: what follows is not recorded",
+            self.limit
+        );
         Ok(())
     }
 }
 
-impl Files {
-    fn packet(&mut self, interface: usize, data: Vec<u8>) -> io::Result<()> {
-        let too_big = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let block = EnhancedPacketBlock {
-            interface_id: u32::try_from(interface).map_err(too_big)?,
-            timestamp: SystemTime::UNIX_EPOCH.elapsed().map_err(io::Error::other)?,
-            original_len: u32::try_from(data.len()).map_err(too_big)?,
-            data: Cow::Owned(data),
-            options: vec![],
-        };
-        self.blocks
-            .write_block(&block.into_block())
-            .map_err(into_io)?;
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let pending = self.blocks.get_mut();
-        self.binary.write_all(pending)?;
-        pending.clear();
-        Ok(())
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if let Some(Beyond { tlps, .. }) = self.beyond {
+            log::warn!("{tlps} TLPs were not recorded, beyond the limit of the trace");
+        }
     }
 }
 

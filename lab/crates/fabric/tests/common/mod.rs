@@ -10,6 +10,7 @@ use fabric::{
 };
 use std::{
     fs::File,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 use tempfile::TempDir;
@@ -82,8 +83,17 @@ impl Bench {
 
     /// The same, with an IOMMU.
     pub fn behind(mode: Mode, iommu: Option<Arc<dyn Iommu>>) -> Self {
+        Self::tapped(mode, iommu, |dir| Tap::create(dir).unwrap())
+    }
+
+    /// The same, with the tap that is made for the directory of the trace.
+    pub fn tapped(
+        mode: Mode,
+        iommu: Option<Arc<dyn Iommu>>,
+        tap: impl FnOnce(&Path) -> Tap,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let tap = Tap::create(dir.path()).unwrap();
+        let tap = tap(dir.path());
         let fabric = match iommu {
             None => Fabric::new(mode, tap),
             Some(iommu) => Fabric::with_iommu(mode, tap, iommu),
@@ -115,12 +125,22 @@ impl Bench {
         self.initiator.requester(INITIATOR)
     }
 
-    pub fn trace(&self) -> Vec<Record> {
-        Reader::open(&self.dir.path().join(BINARY_FILE))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect()
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join(BINARY_FILE)
     }
+
+    pub fn trace(&self) -> Vec<Record> {
+        records(&self.path())
+    }
+
+    /// Lets the fabric end, and with it the trace.
+    pub fn end(self) -> TempDir {
+        self.dir
+    }
+}
+
+pub fn records(trace: &Path) -> Vec<Record> {
+    Reader::open(trace).unwrap().map(Result::unwrap).collect()
 }
 
 /// Sends all of `data`; returns the number of TLPs.

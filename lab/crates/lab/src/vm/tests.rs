@@ -3,7 +3,11 @@
 
 use super::*;
 use crate::fake;
+use crate::trace::TEXT_FILE;
+use fabric::Fabric;
+use fabric::trace::{BINARY_FILE, Tap};
 use std::cell::RefCell;
+use tlp::{Bdf, Mode};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -411,4 +415,38 @@ fn a_long_script_is_refused() {
     };
     let error = run(&bench.setup, &vm, &Interrupt::default(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, VmError::ScriptTooLong(_)), "{error}");
+}
+
+#[test]
+fn a_trace_gets_its_text_however_the_run_ends() {
+    let devices = "cp $root/left.pcapng $out/trace.pcapng; echo ready; exec sleep 1000";
+    let bench = Bench::new(&end(0), devices);
+    let live = tempfile::tempdir().unwrap();
+    let id = Bdf::new(0, 0x10, 0);
+    let fabric = Fabric::new(Mode::Flit, Tap::create(live.path()).unwrap());
+    let port = fabric.attach("sender", id, None).unwrap();
+    port.set_command(true, false);
+    port.requester(id).write(0x1000, &[0; 8], None).unwrap();
+    let left = bench.dir.path().join("left.pcapng");
+    fs::copy(live.path().join(BINARY_FILE), left).unwrap();
+
+    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    assert!(matches!(error, VmError::QemuUnseen), "{error}");
+    let out = bench.dir.path().join("out");
+    let text = fs::read_to_string(out.join(TEXT_FILE)).unwrap();
+    assert!(text.starts_with("# 1: sender -> nobody"), "{text}");
+    assert!(fs::metadata(out.join(BINARY_FILE)).unwrap().len() < 1000);
+
+    bench.run(None, LONG).unwrap();
+    for name in [BINARY_FILE, TEXT_FILE] {
+        assert!(!out.join(name).exists(), "{name} is of an earlier run");
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_read_is_an_error() {
+    let devices = leaving("echo nonsense >$out/trace.pcapng; exit 0");
+    let (_bench, run) = with_qemu(SHARED, &devices, LONG);
+    let error = run.unwrap_err().to_string();
+    assert!(error.contains("trace.pcapng"), "{error}");
 }
