@@ -16,12 +16,13 @@
 //! Which hint a request carries may depend on the port's [`Steering`] at the moment when it is sent.
 //!
 //! What a completer sees thus comes from the recorded bytes alone. Reads are answered by
-//! completions, which are encoded, recorded and decoded likewise.
+//! completions, which are encoded, recorded and decoded likewise. Only requests to guest memory that
+//! are not recorded do without bytes: nobody could tell.
 //!
 //! # Locks
 //!
 //! One lock guards the whole fabric: it carries one TLP at a time, so that the order of the trace
-//! is the order of delivery, and when a call that closes a gate ([`Port::set_command`],
+//! is the order of delivery (and those of one page in a row, if they are sent by one call), and when a call that closes a gate ([`Port::set_command`],
 //! [`Port::reset`], …) has returned, nothing more passes that gate. A [`Completer`] is called with
 //! this lock held and must not call back into the fabric. Nothing in the fabric but a [`Requester`]
 //! waits for a vfio-user client (for a translation, without the lock), so all other calls may be
@@ -38,6 +39,7 @@ mod split;
 mod state;
 mod steering;
 pub mod trace;
+mod unseen;
 
 pub use completer::Completer;
 pub use error::{AttachError, DmaError, MapError};

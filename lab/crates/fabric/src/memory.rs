@@ -4,7 +4,7 @@
 use crate::{MapError, PAGE_SIZE};
 use std::{collections::BTreeMap, fs::File};
 use tlp::Bdf;
-use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 /// The ranges that a client has mapped for one function's DMA.
 #[derive(Default)]
@@ -180,6 +180,12 @@ impl DmaMap {
     /// True if `len` bytes at `addr` are memory mapped by one range, and writable if `write`.
     pub fn covers(&self, addr: u64, len: usize, write: bool) -> bool {
         self.find_memory(addr, len, write).is_some()
+    }
+
+    /// The guest memory of `len` bytes at `addr`, if one range maps them, writable if `write`.
+    pub fn slice(&self, addr: u64, len: usize, write: bool) -> Option<VolatileSlice<'_>> {
+        let (region, offset) = self.find_memory(addr, len, write)?;
+        region.get_slice(offset, len).ok()
     }
 
     /// Copies out of guest memory; false (and `data` unchanged) if the range is not mapped.

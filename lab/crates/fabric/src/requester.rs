@@ -7,8 +7,8 @@ use tlp::Bdf;
 
 /// Sends one function's requests.
 ///
-/// One call sends one request TLP, so that the caller can count them and stop between two of them.
-/// Both calls check the gates (reset, Bus Master Enable) with the fabric's lock held. Behind an IOMMU
+/// [`Requester::write`] and the reads send one request TLP, so that the caller can count them and stop
+/// between two of them. All calls check the gates (reset, Bus Master Enable) with the fabric's lock held. Behind an IOMMU
 /// they may wait for a translation, so they must not be made from a region callback.
 pub struct Requester {
     fabric: Fabric,
@@ -47,6 +47,33 @@ impl Requester {
             .read(self.port, self.id, addr, data, want)
     }
 
+    /// Emits memory writes for all of `data`, as [`Requester::write`] emits one.
+    ///
+    /// It stops at the first that cannot be sent. Others send, and gates close, between two pages.
+    pub fn write_all(&self, addr: u64, data: &[u8], want: impl Into<Want>) -> Result<(), DmaError> {
+        let want = want.into();
+        let mut done = 0;
+        while done < data.len() {
+            let at = addr.wrapping_add(done as u64);
+            let mut state = self.egress(at)?;
+            done += state.write_page(self.port, self.id, at, &data[done..], want)?;
+        }
+        Ok(())
+    }
+
+    /// Emits memory reads for all of `data`, as [`Requester::read_with`] emits one.
+    ///
+    /// It stops at the first that fails; what `data` holds then is not said.
+    pub fn read_all(&self, addr: u64, data: &mut [u8], want: Want) -> Result<(), DmaError> {
+        let mut done = 0;
+        while done < data.len() {
+            let at = addr.wrapping_add(done as u64);
+            let mut state = self.egress(at)?;
+            done += state.read_page(self.port, self.id, at, &mut data[done..], want)?;
+        }
+        Ok(())
+    }
+
     /// The fabric, ready to take a request to `addr`.
     fn egress(&self, addr: u64) -> Result<MutexGuard<'_, State>, DmaError> {
         let mut state = self.translated(addr)?;
@@ -65,12 +92,13 @@ impl Requester {
             if !port.bus_master {
                 return Err(DmaError::BusMasterOff);
             }
+            let Some(iommu) = &state.iommu else {
+                return Ok(state);
+            };
             let Some(page) = port.memory.unknown(self.id, addr) else {
                 return Ok(state);
             };
-            let Some(iommu) = state.iommu.clone() else {
-                return Ok(state);
-            };
+            let iommu = iommu.clone();
             // The client may need the fabric before it can answer.
             drop(state);
             let translation = iommu

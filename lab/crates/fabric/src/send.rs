@@ -26,6 +26,9 @@ impl State {
         let limits = self.ports[port].limits;
         let len = split::request_len(addr, data.len(), limits.max_payload);
         let data = &data[..len];
+        if self.write_unseen(port, addr, data, want)? {
+            return Ok(len);
+        }
         let sender = &mut self.ports[port];
         let hint = want.on(&sender.steering);
         let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
@@ -49,6 +52,29 @@ impl State {
         Ok(len)
     }
 
+    /// Sends memory writes from `port` up to the end of a page; returns how many bytes of `data` they
+    /// took.
+    pub fn write_page(
+        &mut self,
+        port: usize,
+        requester: Bdf,
+        addr: u64,
+        data: &[u8],
+        want: Want,
+    ) -> Result<usize, DmaError> {
+        let len = split::request_len(addr, data.len(), MAX_PAYLOAD);
+        let data = &data[..len];
+        if self.write_unseen(port, addr, data, want)? {
+            return Ok(len);
+        }
+        let mut done = 0;
+        while done < len {
+            let at = addr + done as u64;
+            done += self.write(port, requester, at, &data[done..], want)?;
+        }
+        Ok(len)
+    }
+
     /// Sends one memory read from `port`, for as many bytes of `data` as one TLP may ask for, and
     /// takes its completions.
     pub fn read(
@@ -62,6 +88,9 @@ impl State {
         let limits = self.ports[port].limits;
         let len = split::request_len(addr, data.len(), limits.max_read_request);
         let data = &mut data[..len];
+        if self.read_unseen(port, addr, data, want)? {
+            return Ok(len);
+        }
         let sender = &mut self.ports[port];
         let hint = want.on(&sender.steering);
         let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
@@ -94,6 +123,29 @@ impl State {
         } else {
             Err(DmaError::Codec)
         }
+    }
+
+    /// Sends memory reads from `port` up to the end of a page; returns how many bytes of `data` came
+    /// back.
+    pub fn read_page(
+        &mut self,
+        port: usize,
+        requester: Bdf,
+        addr: u64,
+        data: &mut [u8],
+        want: Want,
+    ) -> Result<usize, DmaError> {
+        let len = split::request_len(addr, data.len(), MAX_PAYLOAD);
+        let data = &mut data[..len];
+        if self.read_unseen(port, addr, data, want)? {
+            return Ok(len);
+        }
+        let mut done = 0;
+        while done < len {
+            let at = addr + done as u64;
+            done += self.read(port, requester, at, &mut data[done..], want)?;
+        }
+        Ok(len)
     }
 
     /// Records a request on every link of its way; returns the one that the root complex makes of it,

@@ -136,6 +136,15 @@ impl State {
         }
     }
 
+    /// True if a request for some of `len` bytes at `addr` may go to a BAR though they are guest memory.
+    pub fn may_hit_bar(&self, from: usize, addr: u64, len: usize) -> bool {
+        // An IOMMU makes no BAR of guest memory.
+        self.iommu.is_none()
+            && self.bars(from).any(|(.., range)| {
+                range.start <= addr.saturating_add(len as u64) && addr < range.end
+            })
+    }
+
     /// Number, completer, number of the BAR and addresses of every BAR that `from` can reach.
     fn bars(
         &self,

@@ -4,7 +4,10 @@
 mod common;
 
 use common::{BAR, BAR_SIZE, Bench, INITIATOR, RAM, RAM_SIZE, TARGET, write_all};
-use fabric::{AttachError, DmaError, Limits, Namespace, Steering, Want, trace::Destination};
+use fabric::{
+    AttachError, DmaError, Limits, Namespace, Steering, Want,
+    trace::{Destination, Tap},
+};
 use std::os::unix::fs::FileExt;
 use tlp::{CompletionStatus, Hint, Mode, Ph, SteeringTag, Tlp};
 
@@ -12,6 +15,8 @@ const HINT: Hint = Hint {
     ph: Ph::Target,
     tag: SteeringTag::St(0xf0),
 };
+
+const HINT_ONLY: Want = Want::Hint(HINT);
 
 #[test]
 fn a_hint_reaches_the_peer_and_the_trace() {
@@ -273,6 +278,49 @@ fn a_request_must_fit_what_it_hits() {
         }
     }
     assert_eq!(bench.completer.take().len(), 1);
+}
+
+#[test]
+fn a_request_is_for_whole_dws_whether_it_is_recorded_or_not() {
+    let unrecorded = Bench::tapped(Mode::Flit, None, |_| Tap::discard());
+    for bench in [Bench::new(Mode::Flit), unrecorded] {
+        let ram = tempfile::tempfile().unwrap();
+        ram.set_len(6).unwrap();
+        let initiator = &bench.initiator;
+        initiator
+            .map_memory(0x8000, 6, ram.try_clone().unwrap(), 0, true)
+            .unwrap();
+        let requester = bench.requester();
+        requester.write(0x8002, &[1; 2], None).unwrap();
+        requester.write(0x8004, &[2; 2], None).unwrap();
+        requester.read(0x8002, &mut [0; 2]).unwrap();
+        requester.read(0x8004, &mut [0; 2]).unwrap_err();
+        let mut got = [0; 6];
+        ram.read_exact_at(&mut got, 0).unwrap();
+        assert_eq!(got, [0, 0, 1, 1, 0, 0]);
+    }
+}
+
+#[test]
+fn all_of_it_is_sent_page_by_page() {
+    let bench = Bench::new(Mode::Flit);
+    let requester = bench.requester();
+    let data: Vec<u8> = (0..600).map(|n: u16| n.to_le_bytes()[0]).collect();
+    requester.write_all(BAR + 0xf01, &data, HINT_ONLY).unwrap();
+    assert_eq!(bench.completer.take().len(), 5, "as they are cut otherwise");
+    requester.write_all(RAM + 0xf01, &data, HINT_ONLY).unwrap();
+    let mut got = [0; 600];
+    requester
+        .read_all(RAM + 0xf01, &mut got, HINT_ONLY)
+        .unwrap();
+    assert_eq!(got, data[..]);
+    let past = RAM + RAM_SIZE - 4;
+    assert!(requester.read_all(past, &mut [0; 8], HINT_ONLY).is_err());
+    bench.initiator.set_command(false, false);
+    assert!(matches!(
+        requester.write_all(RAM, &data, None),
+        Err(DmaError::BusMasterOff)
+    ));
 }
 
 #[test]

@@ -129,6 +129,11 @@ impl Tap {
         }
     }
 
+    /// True if the next TLP is to be recorded.
+    pub(crate) fn is_recording(&self) -> bool {
+        matches!(self.trace, Some(Trace { beyond: None, .. }))
+    }
+
     /// Takes the time for the TLPs of one call.
     pub(crate) fn tick(&mut self) -> io::Result<()> {
         if let Some(trace @ Trace { beyond: None, .. }) = &mut self.trace {
@@ -136,6 +141,17 @@ impl Tap {
             trace.now = u64::try_from(now.as_nanos()).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    /// True if TLPs are to be counted, since the trace has reached its limit.
+    pub(crate) fn is_counting(&self) -> bool {
+        matches!(
+            self.trace,
+            Some(Trace {
+                beyond: Some(_),
+                ..
+            })
+        )
     }
 
     /// Counts `tlps` TLPs that travel while nothing is recorded.

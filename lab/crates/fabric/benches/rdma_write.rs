@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a TLP costs, and how fast an RDMA WRITE is, compared with memcpy of the same bytes.
+//!
+//! `cargo bench -p fabric` prints a table; a word behind `--` selects lines. An RDMA WRITE is, for each
+//! 4 KiB, a read of the source with its completions, and writes of the target. Every number is the
+//! best of several rounds, in which memcpy, the fabric without trace and the fabric with trace take
+//! turns. What counts is CPU time, so that other processes do not.
+
+use fabric::{Fabric, Limits, Port, Requester, Want, trace::Tap};
+use rustix::time::{ClockId, clock_gettime};
+use std::{env, fs::File, hint::black_box, os::unix::fs::FileExt, time::Duration};
+use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
+
+const ID: Bdf = Bdf::new(0, 0x13, 0);
+const RAM: u64 = 0x1_0000_0000;
+/// Bytes that are moved in a round.
+const VOLUME: usize = 64 << 20;
+const MESSAGE: usize = 1 << 20;
+const CHUNK: usize = 4096;
+const PAYLOAD: usize = 512;
+/// TLPs of a chunk that is read, and of one that is written.
+const READ_TLPS: usize = 1 + CHUNK / PAYLOAD;
+const WRITE_TLPS: usize = CHUNK / PAYLOAD;
+const ROUNDS: usize = 7;
+const HINT: Want = Want::Hint(Hint {
+    ph: Ph::Target,
+    tag: SteeringTag::St(0xf0),
+});
+
+/// A function with guest memory: the source in its first half, the target in the second.
+struct Bench {
+    requester: Requester,
+    _port: Port,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(traced: bool) -> Self {
+        // A trace lies on a disk, guest memory does not.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let tap = if traced {
+            Tap::create(dir.path()).unwrap()
+        } else {
+            Tap::discard()
+        };
+        let port = Fabric::new(Mode::Flit, tap)
+            .attach("connectx", ID, None)
+            .unwrap();
+        port.map_memory(RAM, 2 * VOLUME as u64, guest_memory(), 0, true)
+            .unwrap();
+        port.set_command(true, true);
+        port.set_limits(Limits {
+            max_payload: PAYLOAD,
+            max_read_request: CHUNK,
+            extended_tag: true,
+        });
+        let requester = port.requester(ID);
+        // No page of guest memory is touched for the first time while it counts.
+        for at in (RAM..RAM + 2 * VOLUME as u64).step_by(CHUNK) {
+            requester.write(at, &[0xa5], None).unwrap();
+        }
+        Self {
+            requester,
+            _port: port,
+            _dir: dir,
+        }
+    }
+
+    fn write(&self, addr: u64, data: &[u8], want: Want) {
+        let mut done = 0;
+        while done < data.len() {
+            let at = addr + done as u64;
+            done += self.requester.write(at, &data[done..], want).unwrap();
+        }
+    }
+
+    fn read(&self, addr: u64, data: &mut [u8], want: Want) {
+        let mut done = 0;
+        while done < data.len() {
+            let at = addr + done as u64;
+            let read = self.requester.read_with(at, &mut data[done..], want);
+            done += read.unwrap();
+        }
+    }
+
+    /// Copies messages from memory that repeats after `span` bytes to such memory.
+    fn rdma_write(&self, span: usize, want: Want) {
+        let mut chunk = [0; CHUNK];
+        for at in (0..VOLUME).step_by(CHUNK) {
+            let at = RAM + (at % span) as u64;
+            self.read(at, &mut chunk, want);
+            self.write(at + VOLUME as u64, &chunk, want);
+        }
+    }
+
+    /// The same, with one call for the writes of a chunk.
+    fn rdma_write_all(&self, span: usize, want: Want) {
+        let mut chunk = [0; CHUNK];
+        for at in (0..VOLUME).step_by(CHUNK) {
+            let at = RAM + (at % span) as u64;
+            self.requester.read_all(at, &mut chunk, want).unwrap();
+            let to = at + VOLUME as u64;
+            self.requester.write_all(to, &chunk, want).unwrap();
+        }
+    }
+
+    fn writes(&self, span: usize) {
+        let chunk = [0x5a; CHUNK];
+        for at in (0..VOLUME).step_by(CHUNK) {
+            self.write(RAM + (at % span) as u64, &chunk, Want::Nothing);
+        }
+    }
+
+    fn reads(&self, span: usize) {
+        let mut chunk = [0; CHUNK];
+        for at in (0..VOLUME).step_by(CHUNK) {
+            self.read(RAM + (at % span) as u64, &mut chunk, Want::Nothing);
+        }
+        black_box(&chunk);
+    }
+}
+
+fn guest_memory() -> File {
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
+    file.write_all_at(&vec![0xa5; 2 * VOLUME], 0).unwrap();
+    file
+}
+
+fn memcpy(source: &[u8], target: &mut [u8], span: usize) {
+    for at in (0..VOLUME).step_by(MESSAGE) {
+        let range = at % span..at % span + MESSAGE;
+        target[range.clone()].copy_from_slice(black_box(&source[range]));
+    }
+    black_box(target);
+}
+
+fn time(run: impl FnOnce()) -> Duration {
+    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let start = now();
+    run();
+    now().saturating_sub(start)
+}
+
+struct Case {
+    name: &'static str,
+    /// TLPs for each chunk.
+    tlps: usize,
+    /// Bytes that the source and the target have.
+    span: usize,
+    run: fn(&Bench, usize),
+}
+
+const CASES: [Case; 7] = [
+    Case {
+        name: "write 512 B",
+        tlps: WRITE_TLPS,
+        span: MESSAGE,
+        run: Bench::writes,
+    },
+    Case {
+        name: "read 4096 B",
+        tlps: READ_TLPS,
+        span: MESSAGE,
+        run: Bench::reads,
+    },
+    Case {
+        name: "RDMA WRITE of 1 MiB, again and again",
+        tlps: READ_TLPS + WRITE_TLPS,
+        span: MESSAGE,
+        run: |bench, span| bench.rdma_write(span, Want::Nothing),
+    },
+    Case {
+        name: " with hints",
+        tlps: READ_TLPS + WRITE_TLPS,
+        span: MESSAGE,
+        run: |bench, span| bench.rdma_write(span, HINT),
+    },
+    Case {
+        name: " page by page",
+        tlps: READ_TLPS + WRITE_TLPS,
+        span: MESSAGE,
+        run: |bench, span| bench.rdma_write_all(span, Want::Nothing),
+    },
+    Case {
+        name: "RDMA WRITE of 64 MiB",
+        tlps: READ_TLPS + WRITE_TLPS,
+        span: VOLUME,
+        run: |bench, span| bench.rdma_write(span, Want::Nothing),
+    },
+    Case {
+        name: " page by page",
+        tlps: READ_TLPS + WRITE_TLPS,
+        span: VOLUME,
+        run: |bench, span| bench.rdma_write_all(span, Want::Nothing),
+    },
+];
+
+fn main() {
+    let (source, mut target) = (vec![0xa5; VOLUME], vec![0; VOLUME]);
+    let untraced = Bench::new(false);
+    println!("{:36}   memcpy  without trace       with trace", "");
+    let wanted = env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    for case in CASES {
+        if wanted
+            .as_ref()
+            .is_some_and(|wanted| !case.name.contains(wanted))
+        {
+            continue;
+        }
+        let mut best = [Duration::MAX; 3];
+        for _ in 0..ROUNDS {
+            let traced = Bench::new(true);
+            let times = [
+                time(|| memcpy(&source, &mut target, case.span)),
+                time(|| (case.run)(&untraced, case.span)),
+                time(|| (case.run)(&traced, case.span)),
+            ];
+            for (best, time) in best.iter_mut().zip(times) {
+                *best = time.min(*best);
+            }
+        }
+        let [copied, untraced, traced] = best.map(|time| time.as_nanos());
+        let tlps = (VOLUME / CHUNK * case.tlps) as u128;
+        println!(
+            "{:36} {:>3} GB/s  {:>3} ns/TLP {:>3} %  {:>4} ns/TLP",
+            case.name,
+            VOLUME as u128 / copied,
+            untraced / tlps,
+            100 * copied / untraced,
+            traced / tlps,
+        );
+    }
+}

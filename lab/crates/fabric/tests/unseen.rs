@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether TLPs are recorded makes no difference to anybody but the reader of the trace.
+
+mod common;
+
+use common::{BAR, INITIATOR, RAM, RAM_SIZE, TARGET};
+use fabric::{
+    Completer, Fabric, Iommu, Limits, Namespace, PAGE_SIZE, Port, Requester, Steering, Want,
+    trace::{BINARY_FILE, Reader, Tap},
+};
+use proptest::{collection::vec, prelude::*, sample::select};
+use std::{
+    fmt::Debug,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag};
+
+/// A BAR of the peer that lies where guest memory is, too.
+const SHADOW: u64 = RAM + 0x3000;
+const SHADOW_SIZE: u64 = 0x800;
+/// What only an IOMMU translates.
+const DEVICE: u64 = RAM + RAM_SIZE;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write {
+        addr: u64,
+        data: Vec<u8>,
+        want: Want,
+        all: bool,
+    },
+    Read {
+        addr: u64,
+        len: usize,
+        want: Want,
+        all: bool,
+    },
+    Limits(Limits),
+    BusMaster(bool),
+    MemoryEnable(bool),
+    Steering(Steering),
+    Shadow(u64),
+    Map {
+        writable: bool,
+    },
+    Unmap,
+    Reset,
+    Renew,
+}
+
+/// Writes down whatever reaches it.
+#[derive(Default)]
+struct Witness(Mutex<Vec<String>>);
+
+impl Completer for Witness {
+    fn write(&self, bar: usize, offset: u64, request: &MemRequest, data: &[u8]) {
+        let seen = format!("{bar} {offset:#x} {request:?} {data:?}");
+        self.0.lock().unwrap().push(seen);
+    }
+
+    fn read(&self, bar: usize, offset: u64, request: &MemRequest, data: &mut [u8]) {
+        let seen = format!("{bar} {offset:#x} {request:?}");
+        self.0.lock().unwrap().push(seen);
+        for (byte, at) in data.iter_mut().zip(offset..) {
+            *byte = at.to_le_bytes()[0];
+        }
+    }
+}
+
+/// Blocks every other page.
+struct Table;
+
+impl Iommu for Table {
+    fn translate(&self, _: Bdf, page: u64) -> io::Result<Option<u64>> {
+        let blocked = page / PAGE_SIZE % 2 == 1;
+        Ok((!blocked).then_some(BAR + (page - DEVICE)))
+    }
+}
+
+/// What happened in a step: what the requester and the peer saw, and the master abort.
+type Seen = (String, Vec<String>, bool);
+
+struct Run {
+    dir: TempDir,
+    initiator: Port,
+    target: Port,
+    requester: Requester,
+    witness: Arc<Witness>,
+    ram: File,
+}
+
+impl Run {
+    fn new(mode: Mode, translating: bool, tap: Tap, dir: TempDir) -> Self {
+        let fabric = if translating {
+            Fabric::with_iommu(mode, tap, Arc::new(Table))
+        } else {
+            Fabric::new(mode, tap)
+        };
+        let witness = Arc::new(Witness::default());
+        let initiator = fabric.attach("initiator", INITIATOR, None).unwrap();
+        let completer: Arc<dyn Completer> = witness.clone();
+        let target = fabric.attach("target", TARGET, Some(completer)).unwrap();
+        let ram = tempfile::tempfile().unwrap();
+        ram.set_len(RAM_SIZE).unwrap();
+        let bytes: Vec<u8> = (0..RAM_SIZE)
+            .map(|at| (at % 251).to_le_bytes()[0])
+            .collect();
+        ram.write_all_at(&bytes, 0).unwrap();
+        let requester = initiator.requester(INITIATOR);
+        let run = Self {
+            dir,
+            initiator,
+            target,
+            requester,
+            witness,
+            ram,
+        };
+        run.map(true);
+        run.initiator
+            .map_device(DEVICE, 4 * PAGE_SIZE, true)
+            .unwrap();
+        run.initiator.set_command(true, true);
+        run.target.set_command(false, true);
+        run.target.set_bar(2, BAR, 0x1_0000);
+        run.target.set_bar(4, SHADOW, SHADOW_SIZE);
+        run
+    }
+
+    /// Maps guest memory. Its last DW is not whole.
+    fn map(&self, writable: bool) {
+        self.initiator.unmap_memory(RAM, RAM_SIZE).unwrap();
+        let ram = self.ram.try_clone().unwrap();
+        self.initiator
+            .map_memory(RAM, RAM_SIZE - 2, ram, 0, writable)
+            .unwrap();
+    }
+
+    fn step(&mut self, step: &Step) -> Seen {
+        let result: Box<dyn Debug> = match step {
+            Step::Write {
+                addr,
+                data,
+                want,
+                all: true,
+            } => Box::new(self.requester.write_all(*addr, data, *want)),
+            Step::Write {
+                addr, data, want, ..
+            } => Box::new(self.requester.write(*addr, data, *want)),
+            Step::Read {
+                addr,
+                len,
+                want,
+                all,
+            } => {
+                let mut data = vec![0x55; *len];
+                let read = if *all {
+                    let read = self.requester.read_all(*addr, &mut data, *want);
+                    read.map(|()| *len)
+                } else {
+                    self.requester.read_with(*addr, &mut data, *want)
+                };
+                Box::new((read, data))
+            }
+            other => {
+                self.change(other);
+                Box::new(())
+            }
+        };
+        let witnessed = std::mem::take(&mut *self.witness.0.lock().unwrap());
+        let aborted = self.initiator.take_master_abort();
+        (format!("{result:?}"), witnessed, aborted)
+    }
+
+    fn change(&mut self, step: &Step) {
+        match step {
+            Step::Limits(limits) => self.initiator.set_limits(*limits),
+            Step::BusMaster(on) => self.initiator.set_command(*on, true),
+            Step::MemoryEnable(on) => self.target.set_command(false, *on),
+            Step::Steering(steering) => self.initiator.set_steering(steering.clone()),
+            Step::Shadow(addr) => self.target.set_bar(4, *addr, SHADOW_SIZE),
+            Step::Map { writable } => self.map(*writable),
+            Step::Unmap => self.initiator.unmap_memory(RAM, RAM_SIZE).unwrap(),
+            Step::Reset => self.initiator.reset(),
+            Step::Renew => self.requester = self.initiator.requester(INITIATOR),
+            Step::Write { .. } | Step::Read { .. } => unreachable!(),
+        }
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(RAM_SIZE).unwrap()];
+        self.ram.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    /// Bytes of the TLPs that were recorded, and how many were not.
+    fn trace(&self) -> (Vec<Vec<u8>>, u64) {
+        let mut reader = Reader::open(&self.dir.path().join(BINARY_FILE)).unwrap();
+        let bytes = reader
+            .by_ref()
+            .map(|record| record.unwrap().bytes)
+            .collect();
+        (bytes, reader.unrecorded())
+    }
+}
+
+fn want() -> impl Strategy<Value = Want> {
+    let ph = Ph::Target;
+    prop_oneof![
+        Just(Want::Nothing),
+        any::<u8>().prop_map(move |tag| Want::Hint(Hint {
+            ph,
+            tag: SteeringTag::St(tag)
+        })),
+        any::<u16>().prop_map(move |tag| Want::Hint(Hint {
+            ph,
+            tag: SteeringTag::Ext(tag)
+        })),
+        (0u8..3).prop_map(move |index| Want::Steered { ph, index }),
+    ]
+}
+
+fn addr() -> impl Strategy<Value = u64> {
+    let near = select(vec![
+        RAM,
+        RAM + 0x1000,
+        SHADOW,
+        SHADOW + SHADOW_SIZE,
+        RAM + RAM_SIZE,
+        DEVICE + PAGE_SIZE,
+        DEVICE + 4 * PAGE_SIZE,
+        BAR,
+        BAR + 0x1_0000,
+    ]);
+    let around =
+        (near, 0u64..0x600, any::<bool>()).prop_map(
+            |(near, off, below)| {
+                if below { near - off } else { near + off }
+            },
+        );
+    let end = (1u64..9).prop_map(|off| 0u64.wrapping_sub(off));
+    prop_oneof![8 => around, 8 => RAM..RAM + RAM_SIZE, 1 => end]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let size = || (7u32..13).prop_map(|log| 1usize << log);
+    (size(), size(), any::<bool>()).prop_map(|(max_payload, max_read_request, extended_tag)| {
+        Limits {
+            max_payload,
+            max_read_request,
+            extended_tag,
+        }
+    })
+}
+
+fn steering() -> impl Strategy<Value = Steering> {
+    let namespace = select(vec![None, Some(Namespace::St), Some(Namespace::Ext)]);
+    let table = select(vec![None, Some(vec![0x1234, 0xbef0])]);
+    (namespace, table).prop_map(|(namespace, table)| Steering { namespace, table })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let data = prop_oneof![vec(any::<u8>(), 0..20), vec(any::<u8>(), 0..6000)];
+    let len = prop_oneof![0usize..20, 0usize..6000];
+    prop_oneof![
+        20 => (addr(), data, want(), any::<bool>())
+            .prop_map(|(addr, data, want, all)| Step::Write { addr, data, want, all }),
+        20 => (addr(), len, want(), any::<bool>())
+            .prop_map(|(addr, len, want, all)| Step::Read { addr, len, want, all }),
+        3 => limits().prop_map(Step::Limits),
+        1 => prop_oneof![1 => Just(false), 3 => Just(true)].prop_map(Step::BusMaster),
+        1 => any::<bool>().prop_map(Step::MemoryEnable),
+        2 => steering().prop_map(Step::Steering),
+        1 => select(vec![SHADOW, SHADOW + 0x1234, RAM - 0x400]).prop_map(Step::Shadow),
+        1 => any::<bool>().prop_map(|writable| Step::Map { writable }),
+        1 => Just(Step::Unmap),
+        1 => Just(Step::Reset),
+        2 => Just(Step::Renew),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_is_not_recorded_has_the_same_effect(
+        steps in vec(step(), 1..40),
+        mode in select(vec![Mode::Flit, Mode::NonFlit]),
+        translating in any::<bool>(),
+        limit in 0u64..20_000,
+    ) {
+        let new = |tap: &dyn Fn(&TempDir) -> Tap| {
+            let dir = tempfile::tempdir().unwrap();
+            Run::new(mode, translating, tap(&dir), dir)
+        };
+        let mut recorded = new(&|dir| Tap::create(dir.path()).unwrap());
+        let mut limited = new(&|dir| Tap::limited(dir.path(), limit).unwrap());
+        let mut unseen = new(&|_| Tap::discard());
+        for step in &steps {
+            let seen = recorded.step(step);
+            prop_assert_eq!(&limited.step(step), &seen, "{:?}", step);
+            prop_assert_eq!(&unseen.step(step), &seen, "{:?}", step);
+            let memory = recorded.memory();
+            prop_assert!(limited.memory() == memory && unseen.memory() == memory, "{:?}", step);
+        }
+        let (all, none) = recorded.trace();
+        let (some, unrecorded) = limited.trace();
+        prop_assert_eq!(none, 0);
+        prop_assert_eq!(some.len() as u64 + unrecorded, all.len() as u64);
+        prop_assert!(all.starts_with(&some));
+    }
+}
