@@ -4,10 +4,10 @@
 use rustix::process::{Signal, getpid, kill_process};
 use std::time::SystemTime;
 
-/// Requests within which a busy device dies.
-const MOMENTS: u64 = 5000;
+/// Accesses to memory within which a busy device dies.
+const MOMENTS: u64 = 2000;
 
-/// A number of requests after which a device dies, another one each time.
+/// A number of accesses after which a device dies, another one each time.
 pub fn moment() -> u64 {
     let nanos = SystemTime::UNIX_EPOCH
         .elapsed()

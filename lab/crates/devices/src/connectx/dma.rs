@@ -174,7 +174,7 @@ impl Span {
 /// Sends the device's requests.
 pub struct Dma {
     requester: Requester,
-    /// Counts them.
+    /// Counts its calls, each of which sends one or more.
     sent: Arc<AtomicU64>,
     /// Takes what was refused since no object justifies it.
     pub complaints: Complaints,
@@ -196,28 +196,18 @@ impl Dma {
             .inspect_err(|fault| self.complaints.add(fault.to_string()))
     }
 
-    /// Fills `data` from the front of `span`, TLP by TLP.
+    /// Fills `data` from the front of `span`.
     pub fn read_span(&self, span: Span, data: &mut [u8], want: Want) -> Result<(), Fault> {
-        let mut done = 0;
-        while done < data.len() {
-            let addr = span.addr.wrapping_add(done as u64);
-            self.sent.fetch_add(1, Ordering::Relaxed);
-            let read = self.requester.read_with(addr, &mut data[done..], want);
-            done += read.map_err(|source| span.fault(source))?;
-        }
-        Ok(())
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let read = self.requester.read_all(span.addr, data, want);
+        read.map_err(|source| span.fault(source))
     }
 
-    /// Writes `data` to the front of `span`, TLP by TLP.
+    /// Writes `data` to the front of `span`.
     pub fn write_span(&self, span: Span, data: &[u8], want: Want) -> Result<(), Fault> {
-        let mut done = 0;
-        while done < data.len() {
-            let addr = span.addr.wrapping_add(done as u64);
-            self.sent.fetch_add(1, Ordering::Relaxed);
-            let written = self.requester.write(addr, &data[done..], want);
-            done += written.map_err(|source| span.fault(source))?;
-        }
-        Ok(())
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let written = self.requester.write_all(span.addr, data, want);
+        written.map_err(|source| span.fault(source))
     }
 
     /// Fills `data` from `offset` of `buffer` on.

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Without a request for so long, nothing is under way.
+/// Without an access for so long, nothing is under way.
 const IDLE: Duration = Duration::from_millis(50);
 
 /// What has been rung and not been looked at.
@@ -85,7 +85,7 @@ impl Bell {
 /// The thread; it ends when this value is dropped.
 pub struct Engine {
     bell: Arc<Bell>,
-    /// Requests that were sent.
+    /// Counts accesses to memory.
     sent: Arc<AtomicU64>,
     complaints: Complaints,
     worker: Option<JoinHandle<()>>,
@@ -119,8 +119,8 @@ impl Engine {
         panicked.or_else(|| self.complaints.first())
     }
 
-    /// Waits until so many more requests were sent; false if there are none for a while.
-    pub fn wait_for_requests(&self, number: u64) -> bool {
+    /// Waits until memory was accessed so many times more; false if it is not for a while.
+    pub fn wait_for_accesses(&self, number: u64) -> bool {
         let sent = || self.sent.load(Ordering::Relaxed);
         let end = sent().wrapping_add(number);
         let mut last = (sent(), Instant::now());

@@ -167,7 +167,7 @@ impl ConnectX {
 
 impl Model for ConnectX {
     fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
-        if self.dying.load(Ordering::Relaxed) && self.engine.wait_for_requests(die::moment()) {
+        if self.dying.load(Ordering::Relaxed) && self.engine.wait_for_accesses(die::moment()) {
             die::now();
         }
         self.registers.read(offset, data);

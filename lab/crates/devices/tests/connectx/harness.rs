@@ -73,6 +73,7 @@ impl Lab {
             iommu: None,
             dying: Arc::default(),
             trace_dir: records.then(|| dir.path().to_owned()),
+            trace_limit: fabric::trace::DEFAULT_LIMIT,
             endpoints: vec![Endpoint {
                 name: name.clone(),
                 socket: socket.clone(),
