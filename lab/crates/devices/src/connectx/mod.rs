@@ -17,6 +17,7 @@ mod cqe;
 mod dma;
 mod engine;
 mod eq;
+pub mod fuzz;
 mod gateway;
 mod hca;
 pub mod ifc;

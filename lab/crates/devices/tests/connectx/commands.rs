@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands that are wrong: each gets an answer, and the next one is executed.
 
-use crate::harness::{BAD_QP_STATE, BAD_RESOURCE, BUSY, Lab};
+use crate::harness::{BAD_QP_STATE, BAD_RESOURCE, BUSY, Lab, cases, words};
 use connectx_driver::{
     Adapter, CqOptions, Failure, Key, Prepared, QpOptions, Receive, SrqOptions, access, command,
 };
@@ -113,7 +113,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 #[test]
 fn a_damaged_entry_or_chain_is_always_given_back() {
     let lab = RefCell::new(Lab::cold(false));
-    let config = ProptestConfig::with_cases(500);
+    let config = cases(500);
     proptest!(config, |(damage in damage())| {
         let adapter = &mut lab.borrow_mut().adapter;
         let mut prepared = adapter.commands.prepare(&long(), long().len());
@@ -133,10 +133,10 @@ fn a_damaged_entry_or_chain_is_always_given_back() {
 #[test]
 fn a_command_of_any_length_and_content_is_answered() {
     let lab = RefCell::new(Lab::cold(false));
-    let config = ProptestConfig::with_cases(1000);
+    let config = cases(600);
     proptest!(config, |(
         opcode in prop::sample::select(OPCODES.to_vec()),
-        mut input in prop::collection::vec(prop_oneof![3 => Just(0u8), 1 => any::<u8>()], 8..0x190),
+        mut input in words(2..100),
         output_len in 8usize..0x300,
         number in 0u8..6,
     )| {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Completion queues: laps, overrun, other memory, moderation, arming.
 
-use crate::harness::{BAD_SIZE, End, Lab};
+use crate::harness::{BAD_SIZE, End, Lab, cases};
 use connectx_driver::{Completion, Connection, CqOptions, Event, QpOptions, Request, wait_for};
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -235,7 +235,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[test]
 fn a_consumer_that_follows_the_rules_never_sleeps_over_a_completion() {
     let lab = RefCell::new(Lab::new());
-    let config = ProptestConfig::with_cases(150);
+    let config = cases(150);
     proptest!(config, |(steps in steps(), moderated: bool)| {
         let lab = &mut *lab.borrow_mut();
         let mut end = loopback(lab, of_size(7));

@@ -8,6 +8,8 @@ use connectx_driver::{
 };
 use devices::{ConnectXConfig, Endpoint, Kind, Running, Topology};
 use fabric::trace::Record;
+use proptest::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
@@ -242,4 +244,21 @@ pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
         value
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// So many cases of a property. A case that hangs takes seconds, so not many smaller ones are tried.
+pub fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        max_shrink_iters: 50,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Some words, mostly zeros and small numbers, as in what makes sense.
+pub fn words(count: Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![4 => Just(0u32), 2 => 0u32..8, 1 => any::<u32>()];
+    let words = prop::collection::vec(word, count);
+    words.prop_map(|words| words.iter().flat_map(|word| word.to_be_bytes()).collect())
 }

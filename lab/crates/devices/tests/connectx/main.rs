@@ -6,6 +6,7 @@ mod common;
 mod harness;
 mod log_lines;
 
+mod any_bytes;
 mod bring_up;
 mod commands;
 mod completions;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What connected queue pairs do for each other when all is well.
 
-use crate::harness::{End, LOCAL_OPERATION, Lab, RNR_EXCEEDED, pattern};
+use crate::harness::{End, LOCAL_OPERATION, Lab, RNR_EXCEEDED, cases, pattern};
 use connectx_driver::{Completion, Connection, QpOptions, Request, Segment, access, state};
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -130,7 +130,7 @@ fn pieces_are_gathered_and_scattered_across_pages() {
     let lab = RefCell::new(Lab::new());
     let pair = RefCell::new(lab.borrow_mut().pair(QpOptions::RC));
     let pieces = |count| prop::collection::vec((0u64..0xc000, 0u32..5000), 1..count);
-    proptest!(ProptestConfig::with_cases(60), |(from in pieces(6), to in pieces(4), seed: u8)| {
+    proptest!(cases(60), |(from in pieces(6), to in pieces(4), seed: u8)| {
         let (lab, (a, b)) = (&mut *lab.borrow_mut(), &mut *pair.borrow_mut());
         let room: u32 = to.iter().map(|(_, len)| len).sum();
         let mut left = room;

@@ -129,7 +129,7 @@ impl Display for Shown<'_> {
 
 impl Hca {
     /// The whole answer to a command.
-    pub(super) fn answer(&mut self, input: &[u8]) -> Vec<u8> {
+    pub fn answer(&mut self, input: &[u8]) -> Vec<u8> {
         let opcode = request::opcode.get(input);
         match self.execute(opcode, input) {
             Ok(output) => {
