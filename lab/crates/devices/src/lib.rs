@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PCIe endpoints with TPH, served to a stock QEMU over vfio-user.
 //!
-//! Two kinds of endpoint share one [`fabric::Fabric`]: the [`accelerator`] (a completer whose
-//! memory acts on the arriving steering tag) and the [`initiator`] (a requester that emits memory
-//! writes with hints). Each is one PCI function with a full [`config`] space and one unix socket.
+//! Three kinds of endpoint share one [`fabric::Fabric`]: the [`accelerator`] (a completer whose
+//! memory acts on the arriving steering tag), the [`initiator`] (a requester that emits memory
+//! writes with hints) and the [`connectx`] (a requester that the mlx5 drivers of Linux use). Each is
+//! one PCI function with a full [`config`] space and one unix socket.
 //!
 //! # How to run them
 //!
