@@ -33,6 +33,8 @@ struct Rung {
     sends: BTreeSet<u32>,
     cqs: BTreeMap<u32, (u32, bool)>,
     eqs: BTreeMap<u32, (u32, bool)>,
+    /// Commands to be refused: opcode and how many.
+    refuse: Option<(u16, u16)>,
     end: bool,
 }
 
@@ -44,6 +46,7 @@ impl Rung {
             && self.sends.is_empty()
             && self.cqs.is_empty()
             && self.eqs.is_empty()
+            && self.refuse.is_none()
             && !self.end
     }
 }
@@ -148,6 +151,7 @@ impl Engine {
                 }
             }
             Action::Commands(entries) => rung.commands |= entries,
+            Action::Refuse { opcode, number } => rung.refuse = Some((opcode, number)),
             Action::Send(qp) => {
                 rung.sends.insert(qp);
             }
@@ -209,7 +213,7 @@ fn work(
 ) {
     let mut hca: Option<Hca> = None;
     loop {
-        let rung = bell.wait(hca.as_ref());
+        let mut rung = bell.wait(hca.as_ref());
         if rung.end {
             return;
         }
@@ -218,15 +222,7 @@ fn work(
         {
             log::debug!("{name}: reset with {}", hca.census());
         }
-        let Rung {
-            start,
-            commands,
-            sends,
-            cqs,
-            eqs,
-            ..
-        } = rung;
-        if let Some((queue, requester)) = start {
+        if let Some((queue, requester)) = rung.start.take() {
             if let Some(hca) = hca.take().filter(|hca| !hca.is_empty()) {
                 log::error!("{name}: the driver begins anew and leaves {}", hca.census());
             }
@@ -239,37 +235,35 @@ fn work(
             ));
         }
         let Some(hca) = &mut hca else {
-            if commands != 0 || !sends.is_empty() || !cqs.is_empty() || !eqs.is_empty() {
+            rung.reset = false;
+            if !rung.is_empty() {
                 log::warn!("{name}: a doorbell before the first command");
             }
             continue;
         };
-        serve(hca, commands, &sends, &cqs, &eqs);
+        serve(hca, &rung);
     }
 }
 
 /// Looks at everything that was rung: what the driver has taken first, then work, then commands,
 /// which may end what the work needs. What fails does not keep the rest from being done.
-fn serve(
-    hca: &mut Hca,
-    commands: u32,
-    sends: &BTreeSet<u32>,
-    cqs: &BTreeMap<u32, (u32, bool)>,
-    eqs: &BTreeMap<u32, (u32, bool)>,
-) {
-    for (&number, &(consumer, arm)) in eqs {
+fn serve(hca: &mut Hca, rung: &Rung) {
+    if let Some((opcode, number)) = rung.refuse {
+        hca.refuse_commands(opcode, number);
+    }
+    for (&number, &(consumer, arm)) in &rung.eqs {
         hca.update_eq(number, consumer, arm);
     }
-    for (&number, &(consumer, solicited)) in cqs {
+    for (&number, &(consumer, solicited)) in &rung.cqs {
         hca.arm_cq(number, consumer, solicited);
     }
-    for &number in sends {
+    for &number in &rung.sends {
         hca.send(number);
     }
     hca.expire(Instant::now());
     hca.work();
     for entry in 0..1 << LOG_COMMANDS {
-        if commands >> entry & 1 != 0 {
+        if rung.commands >> entry & 1 != 0 {
             hca.command(entry);
         }
     }

@@ -57,6 +57,8 @@ pub struct Hca {
     in_error: BTreeMap<u32, (Instant, Duration)>,
     /// CQs that wait for more completions before they tell.
     moderated: BTreeSet<u32>,
+    /// How many of the next commands with an opcode are to be refused.
+    refused: (u16, u16),
 }
 
 impl Hca {
@@ -81,6 +83,7 @@ impl Hca {
             breaking: vec![],
             in_error: BTreeMap::new(),
             moderated: BTreeSet::new(),
+            refused: (0, 0),
         }
     }
 
@@ -102,6 +105,12 @@ impl Hca {
         self.retrying.clear();
         self.in_error.clear();
         self.moderated.clear();
+    }
+
+    /// Refuses the next `number` commands with this opcode.
+    pub fn refuse_commands(&mut self, opcode: u16, number: u16) {
+        log::info!("{number} commands {opcode:#x} will be refused");
+        self.refused = (opcode, number);
     }
 
     /// Runs the command in an entry of the queue, if there is one.

@@ -9,7 +9,10 @@ use std::time::Instant;
 /// Bytes of the BAR.
 pub const BAR_SIZE: u64 = 8 << 20;
 /// Numbers of UARs: page N is UAR N, and the first three are the initialisation segment's.
-pub const UARS: std::ops::Range<u32> = 3..0x400;
+pub const UARS: std::ops::Range<u32> = 3..0x3ff;
+/// A register of the lab's own, which no adapter has: \[31:16\] an opcode, \[15:0\] how many of the next
+/// commands with it are refused for want of resources. So tests can see what a driver does then.
+pub const REFUSE: u64 = 0x3f_f000;
 /// First byte of the gateways, and how many there are, of a page each.
 pub const GATEWAY_BASE: u64 = 0x40_0000;
 pub const GATEWAYS: u64 = 4;
@@ -55,6 +58,8 @@ pub enum Action {
     },
     /// There is work in a QP's send queue.
     Send(u32),
+    /// The next `number` commands with this opcode are refused.
+    Refuse { opcode: u16, number: u16 },
 }
 
 /// The initialisation segment, and what of doorbells has arrived in part.
@@ -141,6 +146,13 @@ impl Registers {
                 return Action::Begin(self.queue());
             }
             0x018 => return Action::Commands(value),
+            REFUSE => {
+                let [opcode_high, opcode_low, high, low] = value.to_be_bytes();
+                return Action::Refuse {
+                    opcode: u16::from_be_bytes([opcode_high, opcode_low]),
+                    number: u16::from_be_bytes([high, low]),
+                };
+            }
             _ if (u64::from(UARS.start) * PAGE..u64::from(UARS.end) * PAGE).contains(&offset) => {
                 return self.doorbell(offset / PAGE, offset % PAGE, value);
             }
@@ -261,6 +273,19 @@ mod tests {
         assert_eq!(
             registers.write(0x3048, &0x0300_0009u32.to_be_bytes())[0],
             eq(false)
+        );
+    }
+
+    #[test]
+    fn refusals_can_be_asked_for() {
+        let mut registers = Registers::new();
+        let refuse = Action::Refuse {
+            opcode: 0x200,
+            number: 3,
+        };
+        assert_eq!(
+            registers.write(REFUSE, &0x0200_0003u32.to_be_bytes()),
+            [refuse, Action::None]
         );
     }
 

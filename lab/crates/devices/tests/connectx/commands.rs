@@ -266,3 +266,16 @@ fn a_key_with_an_enormous_table_is_refused() {
     create_mkey_in::translations_octword_actual_size.set(&mut input, 0xffff_ffff);
     lab.adapter.execute(&input, 16).unwrap();
 }
+
+#[test]
+fn commands_are_refused_as_often_as_it_was_asked_for() {
+    const REFUSE: u64 = 0x3f_f000;
+    const NO_RESOURCES: u8 = 0xf;
+    let mut lab = Lab::new();
+    lab.adapter.function.write(REFUSE, 0x0800_0002);
+    for _ in 0..2 {
+        assert_eq!(lab.adapter.alloc_pd(), Err(Failure::Status(NO_RESOURCES)));
+    }
+    let pd = lab.adapter.alloc_pd().unwrap();
+    lab.adapter.dealloc_pd(pd).unwrap();
+}

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """The RDMA adapter: its drivers, and its TPH requester capability in configuration space."""
 
+import ctypes
 import glob
+import mmap
 import os
 import re
 import subprocess
@@ -70,6 +72,22 @@ def config():
     """Its configuration space."""
     with open(os.path.join(sysfs(), "config"), "rb") as file:
         return file.read()
+
+
+# Opcodes of commands.
+CREATE_MKEY = 0x200
+# The register of the lab's own with which commands are refused, see the model's registers.rs.
+REFUSE = 0x3ff000
+
+
+def refuse(opcode, number):
+    """The adapter refuses the next commands with this opcode, for want of resources."""
+    with open(os.path.join(sysfs(), "resource0"), "r+b") as file:
+        page = mmap.mmap(file.fileno(), mmap.PAGESIZE, offset=REFUSE)
+        register = ctypes.c_uint32.from_buffer(page)
+        register.value = int.from_bytes((opcode << 16 | number).to_bytes(4, "big"), "little")
+        del register
+        page.close()
 
 
 class Tph:

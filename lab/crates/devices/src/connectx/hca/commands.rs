@@ -131,7 +131,14 @@ impl Hca {
     /// The whole answer to a command.
     pub fn answer(&mut self, input: &[u8]) -> Vec<u8> {
         let opcode = request::opcode.get(input);
-        match self.execute(opcode, input) {
+        let executed = match &mut self.refused {
+            (refused, number @ 1..) if u64::from(*refused) == opcode => {
+                *number -= 1;
+                Err(Refusal::NoResources)
+            }
+            _ => self.execute(opcode, input),
+        };
+        match executed {
             Ok(output) => {
                 let number = reply::number.get(&output);
                 log::debug!("{}: done, {number:#x}", Shown(input));
