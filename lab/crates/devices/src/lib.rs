@@ -65,6 +65,6 @@ mod topology;
 mod vtd;
 
 pub use accelerator::{AcceleratorConfig, CompleterType};
-pub use connectx::ConnectXConfig;
+pub use connectx::{ConnectXConfig, Profile};
 pub use initiator::InitiatorConfig;
 pub use topology::{Endpoint, Error, Kind, Running, Topology, serve};

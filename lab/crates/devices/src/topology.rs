@@ -2,14 +2,9 @@
 //! A set of endpoints, and serving it.
 
 use crate::{
-    AcceleratorConfig, ConnectXConfig, InitiatorConfig,
-    accelerator::Accelerator,
-    connectx::{self, ConnectX},
-    function::Function,
-    initiator::Initiator,
-    interrupt::Interrupt,
-    monitor::Monitor,
-    vtd::VtD,
+    AcceleratorConfig, ConnectXConfig, InitiatorConfig, accelerator::Accelerator,
+    connectx::ConnectX, function::Function, initiator::Initiator, interrupt::Interrupt,
+    monitor::Monitor, vtd::VtD,
 };
 use fabric::{
     AttachError, Completer, Fabric,
@@ -274,7 +269,7 @@ fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Fun
     };
     let interrupt = Arc::new(Interrupt::new(match endpoint.kind {
         Kind::Initiator(_) | Kind::Accelerator(_) => 1,
-        Kind::ConnectX(_) => connectx::VECTORS,
+        Kind::ConnectX(config) => config.vectors,
     }));
     let serial = serial_number(endpoint.bdf);
     Ok(match endpoint.kind {

@@ -381,6 +381,7 @@ impl Guest<'_> {
                 topology: boot.topology,
                 st_table: boot.st_table,
                 tags: boot.tags,
+                adapter: boot.adapter,
                 ..Devices::default()
             }),
             devices_end: boot.devices_end,

@@ -196,7 +196,7 @@ fn processing_hint(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Completer, StTable, Tags, TraceLimit};
+    use crate::topology::{Adapter, Completer, StTable, Tags, TraceLimit};
     use clap::{CommandFactory, ValueEnum};
 
     fn demo(options: &[&str]) -> Result<DemoArgs, String> {
@@ -266,6 +266,7 @@ mod tests {
                     completer,
                     st_table: StTable::None,
                     tags: Tags::Tph,
+                    adapter: Adapter::Plain,
                     trace_limit: limits.next().unwrap(),
                 };
                 let mut line: Vec<String> = ["lab", "devices", "--dir", "/r", "--trace", "/t"]

@@ -2,10 +2,10 @@
 //! `lab devices`: the process that serves the devices.
 
 use crate::cli::ServeArgs;
-use crate::topology::{Completer, Device, Devices, LinkMode, Role, StTable, Tags};
+use crate::topology::{Adapter, Completer, Device, Devices, LinkMode, Role, StTable, Tags};
 use crate::vm::READY_LINE;
 use devices::{
-    AcceleratorConfig, CompleterType, ConnectXConfig, Endpoint, InitiatorConfig, Kind,
+    AcceleratorConfig, CompleterType, ConnectXConfig, Endpoint, InitiatorConfig, Kind, Profile,
     Topology as Served,
 };
 use env_logger::Env;
@@ -97,6 +97,26 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
+fn connectx(devices: Devices) -> ConnectXConfig {
+    let full = ConnectXConfig::default();
+    let config = ConnectXConfig {
+        extended: devices.tags == Tags::TphExt,
+        table: devices.st_table == StTable::Capability,
+        ..full
+    };
+    match devices.adapter {
+        Adapter::Full => config,
+        Adapter::Plain => ConnectXConfig {
+            vectors: 1,
+            profile: Profile {
+                latency_sensitive_disable: true,
+                ..full.profile
+            },
+            ..config
+        },
+    }
+}
+
 fn endpoint(device: Device, devices: Devices) -> Endpoint {
     let accelerator = |completer: Completer| {
         Kind::Accelerator(AcceleratorConfig {
@@ -112,11 +132,7 @@ fn endpoint(device: Device, devices: Devices) -> Endpoint {
             Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig { extended: true }),
             Role::Accelerator => accelerator(devices.completer),
             Role::AcceleratorOf(completer) => accelerator(completer),
-            Role::ConnectX => Kind::ConnectX(ConnectXConfig {
-                extended: devices.tags == Tags::TphExt,
-                table: devices.st_table == StTable::Capability,
-                ..ConnectXConfig::default()
-            }),
+            Role::ConnectX => Kind::ConnectX(connectx(devices)),
         },
         socket: device.socket,
     }

@@ -278,6 +278,16 @@ pub enum Tags {
     TphExt,
 }
 
+/// How much the RDMA adapter can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Adapter {
+    /// One interrupt vector for everything, and no doorbells of low latency.
+    Plain,
+    /// Eight vectors, and doorbells of low latency for the driver's own work.
+    #[default]
+    Full,
+}
+
 /// How many MiB a trace may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceLimit(pub u32);
@@ -327,6 +337,9 @@ pub struct Devices {
     /// Which tags the RDMA adapter can send.
     #[arg(long, value_enum, default_value_t)]
     pub tags: Tags,
+    /// How much the RDMA adapter can do.
+    #[arg(long, value_enum, default_value_t)]
+    pub adapter: Adapter,
     /// Most MiB of the trace, 0 for none: what is beyond is counted only.
     #[arg(long, value_name = "MIB", default_value_t)]
     pub trace_limit: TraceLimit,
@@ -334,7 +347,7 @@ pub struct Devices {
 
 impl Devices {
     /// The options that say the same.
-    pub fn options(self) -> [String; 6] {
+    pub fn options(self) -> [String; 7] {
         fn option(name: &str, value: &impl ValueEnum) -> String {
             let value = value.to_possible_value();
             format!(
@@ -348,6 +361,7 @@ impl Devices {
             option("completer", &self.completer),
             option("st-table", &self.st_table),
             option("tags", &self.tags),
+            option("adapter", &self.adapter),
             format!("--trace-limit={}", self.trace_limit),
         ]
     }

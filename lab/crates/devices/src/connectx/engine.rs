@@ -140,6 +140,9 @@ impl Engine {
 
     /// Something was rung; `requester` is what reaches memory until the next reset.
     pub fn ring(&self, action: Action, requester: impl FnOnce() -> Requester) {
+        if action != Action::None {
+            log::debug!("rung: {action:x?}");
+        }
         let mut rung = self.bell.lock();
         match action {
             Action::None => return,

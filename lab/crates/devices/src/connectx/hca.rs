@@ -20,6 +20,7 @@ use super::queue::Queue;
 use super::registers::UARS;
 use super::srq::Srq;
 use super::table::Table;
+use super::wire::cqe;
 use crate::interrupt::Interrupt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -280,6 +281,7 @@ impl Hca {
                 .add(format!("a completion for CQ {number}, which there is none"));
             return Ok(());
         };
+        log::debug!("CQ {number}: {}", cqe::LAYOUT.show(&entry));
         match cq.post(&self.dma, entry, solicited, Instant::now())? {
             Told::Quietly => self.after_look_at_cq(number, false),
             Told::Event => self.after_look_at_cq(number, true),

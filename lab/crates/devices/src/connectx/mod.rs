@@ -55,8 +55,8 @@ use std::{
 };
 use tlp::{Bdf, Mode};
 
-/// Vectors: one for commands and asynchronous events, the others for completions.
-pub(crate) const VECTORS: u16 = 8;
+/// Vectors, if nobody chooses: one for commands and asynchronous events, the others for completions.
+const VECTORS: u16 = 8;
 
 /// Entries of the ST table: as many as fit into a capability.
 const ST_ENTRIES: usize = 64;
@@ -74,6 +74,8 @@ pub struct ConnectXConfig {
     pub extended: bool,
     /// It has an ST table, in its capability; else a memory key holds the tag itself.
     pub table: bool,
+    /// MSI-X vectors, 1..=64. With one, completions share it with everything else.
+    pub vectors: u16,
 }
 
 /// What an adapter says that it can do, beyond what the drivers insist on.
@@ -95,6 +97,7 @@ impl Default for ConnectXConfig {
             },
             extended: true,
             table: true,
+            vectors: VECTORS,
         }
     }
 }
@@ -121,7 +124,7 @@ impl ConnectXConfig {
         )
         .power_management()
         .msix(MsiX {
-            vectors: VECTORS,
+            vectors: self.vectors,
             bar: 0,
             table: registers::MSIX_TABLE,
             pending: registers::MSIX_PENDING,

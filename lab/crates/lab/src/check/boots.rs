@@ -3,7 +3,7 @@
 
 use super::arrivals::Arrivals;
 use super::guest;
-use crate::topology::{StTable, Tags, Topology};
+use crate::topology::{Adapter, StTable, Tags, Topology};
 use crate::vm::{DevicesEnd, Kernel};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub struct Boot {
     /// Where its RDMA adapter keeps steering tags, and which it can send.
     pub st_table: StTable,
     pub tags: Tags,
+    /// How much the adapter can do.
+    pub adapter: Adapter,
     /// How their names begin.
     pub programs: &'static [&'static str],
     /// The KUnit tests of its start.
@@ -56,6 +58,7 @@ impl Boot {
         topology: Topology::T1,
         st_table: StTable::Capability,
         tags: Tags::TphExt,
+        adapter: Adapter::Full,
         programs: &[],
         kunit: None,
         arrivals: Arrivals::Any,
@@ -129,7 +132,7 @@ const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
 /// That includes no peers below a switch, which the root port does not see.
 const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 
-static FULL: [Boot; 12] = [
+static FULL: [Boot; 14] = [
     Boot {
         part: "guest tests",
         dir: "guest",
@@ -220,6 +223,22 @@ static FULL: [Boot; 12] = [
         st_table: StTable::None,
         programs: &[guest::RDMA_HINTS],
         kunit: Some(MLX5_TESTS),
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests without an ST table in topology T3",
+        dir: "rdma-t3-direct",
+        topology: Topology::T3Rdma,
+        st_table: StTable::None,
+        programs: &[guest::RDMA_HINTS],
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "RDMA tests with a plain adapter",
+        dir: "rdma-plain",
+        topology: Topology::T1Rdma,
+        adapter: Adapter::Plain,
+        programs: &[guest::RDMA_HINTS, guest::RDMA_RELOAD],
         ..Boot::PLAIN
     },
     Boot {
