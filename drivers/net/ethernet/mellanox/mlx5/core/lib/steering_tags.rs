@@ -583,6 +583,19 @@ mod tests {
     }
 
     #[test]
+    fn retagged_entry_is_freed_with_its_new_tag() -> Result {
+        let mut table = Table::new(64)?;
+
+        let index = table.alloc(0xf0, written)?;
+        table.retag(index, 0xf1, written)?;
+        table.put(index)?;
+        assert!(table.is_unused());
+        assert_eq!(table.alloc(0xf1, refused), Err(EIO));
+        assert_eq!(table.alloc(0xf0, refused), Err(EIO));
+        Ok(())
+    }
+
+    #[test]
     fn shared_entry_keeps_its_tag() -> Result {
         let mut table = Table::new(64)?;
 
