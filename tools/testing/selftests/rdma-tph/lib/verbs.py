@@ -16,6 +16,8 @@ from pyverbs.wr import SGE, SendWR
 ACCESS = (ibv_access_flags.IBV_ACCESS_LOCAL_WRITE | ibv_access_flags.IBV_ACCESS_REMOTE_WRITE |
           ibv_access_flags.IBV_ACCESS_REMOTE_READ)
 PATIENCE = 30
+# Requests that a send queue takes.
+DEPTH = 16
 
 
 class Failed(Exception):
@@ -31,7 +33,7 @@ class Loop:
         self.cq = CQ(self.context, 64)
         self.source = MR(self.pd, length, ACCESS)
         init = QPInitAttr(qp_type=ibv_qp_type.IBV_QPT_RC, scq=self.cq, rcq=self.cq,
-                          cap=QPCap(max_send_wr=16, max_recv_wr=16))
+                          cap=QPCap(max_send_wr=DEPTH, max_recv_wr=16))
         self.qps = [QP(self.pd, init) for _ in range(2)]
         self.connect()
 
@@ -56,11 +58,15 @@ class Loop:
     def write(self, data, key, addr):
         """An RDMA write of `data`; waits until it has ended."""
         self.source.write(data, len(data))
+        self.post(len(data), key, addr)
+        self.wait()
+
+    def post(self, length, key, addr):
+        """An RDMA write of the first bytes of the source; does not wait."""
         work = SendWR(opcode=ibv_wr_opcode.IBV_WR_RDMA_WRITE, num_sge=1,
-                      sg=[SGE(self.source.buf, len(data), self.source.lkey)])
+                      sg=[SGE(self.source.buf, length, self.source.lkey)])
         work.set_wr_rdma(key, addr)
         self.qps[0].post_send(work)
-        self.wait()
 
     def wait(self):
         """Waits for a completion."""
