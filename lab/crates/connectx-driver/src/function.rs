@@ -3,8 +3,7 @@
 
 use crate::memory::Memory;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use std::fs::File;
-use std::io::Read;
+use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +21,7 @@ const BUS_MASTER: u16 = 1 << 2;
 const CAPABILITIES: u64 = 0x34;
 const PCI_EXPRESS: u8 = 0x10;
 const DEVICE_CONTROL: u64 = 8;
+const SIZES: u16 = 0b111 << 5 | 0b111 << 12;
 const INITIATE_RESET: u16 = 1 << 15;
 const EXTENDED: u64 = 0x100;
 const TPH: u16 = 0x17;
@@ -70,6 +70,16 @@ impl Function {
             MEMORY
         };
         self.config_write(COMMAND, command);
+    }
+
+    /// Bytes of the largest payload and of the largest read request.
+    pub fn set_sizes(&mut self, payload: u16, read_request: u16) {
+        // Of 128 bytes the code is 0, of twice as many 1, and so on.
+        let code = |bytes: u16| u16::from((bytes / 128).trailing_zeros().to_le_bytes()[0]);
+        let control = self.capability(PCI_EXPRESS) + DEVICE_CONTROL;
+        let others = u16::from_le_bytes(self.config(control)) & !SIZES;
+        let sizes = code(payload) << 5 | code(read_request) << 12;
+        self.config_write(control, others | sizes);
     }
 
     /// Requester Enable of TPH, in device-specific mode: 0 off, 1 for 8-bit tags, 3 for 16-bit ones.
@@ -126,13 +136,18 @@ impl Function {
         let eventfd = &self.vectors[vector as usize];
         let limit = Timespec::try_from(limit).expect("a short time");
         let mut fds = [PollFd::new(eventfd, PollFlags::IN)];
-        if poll(&mut fds, Some(&limit)).expect("poll") == 0 {
-            return false;
-        }
+        poll(&mut fds, Some(&limit)).expect("poll") != 0 && self.interrupts(vector) != 0
+    }
+
+    /// How often a vector was raised since the last time that it was asked.
+    #[must_use]
+    pub fn interrupts(&self, vector: u32) -> u64 {
         let mut count = [0; 8];
-        let mut eventfd = File::from(eventfd.try_clone().expect("a descriptor"));
-        eventfd.read_exact(&mut count).expect("a count");
-        true
+        match rustix::io::read(&self.vectors[vector as usize], &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(Errno::AGAIN) => 0,
+            Err(error) => panic!("no count: {error}"),
+        }
     }
 
     /// Bytes of configuration space.

@@ -26,7 +26,8 @@ struct Inner {
 impl Memory {
     /// `len` bytes at `base` on the bus, whole pages.
     pub fn new(base: u64, len: u64) -> io::Result<Self> {
-        let file = File::from(memfd_create("guest memory", MemfdFlags::CLOEXEC)?);
+        // As QEMU calls it, so that it counts as the guest's in whoever maps it.
+        let file = File::from(memfd_create("memory-backend-memfd", MemfdFlags::CLOEXEC)?);
         file.set_len(len)?;
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let region =
