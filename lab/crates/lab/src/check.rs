@@ -377,6 +377,7 @@ impl Guest<'_> {
             accel: self.accel,
             // Two, so that what runs in parallel can collide.
             cpus: 2,
+            icount: false,
             devices: Some(Devices {
                 topology: boot.topology,
                 st_table: boot.st_table,

@@ -106,6 +106,7 @@ pub fn conformance(
         kernel,
         accel,
         cpus: 2,
+        icount: false,
         devices: Some(Devices {
             topology: Topology::T1Completers,
             ..Devices::default()

@@ -120,6 +120,7 @@ pub fn record(
         accel: plan.accel,
         // A second one costs more than it helps: little of a boot runs in parallel.
         cpus: 1,
+        icount: false,
         devices: Some(plan.devices()),
         devices_end: DevicesEnd::default(),
         append: &[],

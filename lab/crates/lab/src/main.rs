@@ -109,6 +109,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 kernel: &lab.kernel,
                 accel: lab.accel,
                 cpus: 2,
+                icount: false,
                 devices: Some(args.devices),
                 devices_end: DevicesEnd::default(),
                 append: &[],

@@ -16,6 +16,7 @@ pub(crate) mod memory;
 mod tests;
 
 pub use command::{Accel, Task};
+pub(crate) use device_process::DeviceProcess;
 pub use device_process::{DevicesEnd, READY_LINE};
 pub use error::VmError;
 pub use kernel::{Kernel, KernelError};
@@ -25,7 +26,7 @@ use crate::signals::Interrupt;
 use crate::topology::Devices;
 use crate::trace;
 use command::{Guest, SCRIPT_MAX, STATUS_MARK};
-use device_process::{DeviceProcess, LogTail};
+use device_process::LogTail;
 use memory::Qemu;
 use std::fs::{self, File};
 use std::io;
@@ -79,6 +80,8 @@ pub struct Vm<'a> {
     pub accel: Accel,
     /// How many processors it has.
     pub cpus: u8,
+    /// Its clock counts its instructions, a nanosecond each; with software emulation and one processor.
+    pub icount: bool,
     /// Its devices; none for a guest that only has to boot.
     pub devices: Option<Devices>,
     /// How the process that serves them is to end.
@@ -172,6 +175,7 @@ fn run_in(
         kernel: vm.kernel,
         accel: vm.accel,
         cpus: vm.cpus,
+        icount: vm.icount,
         devices: devices.as_ref().map(DeviceProcess::placed),
         acpi_table: acpi_table.as_deref(),
         append: vm.append,

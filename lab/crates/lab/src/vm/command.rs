@@ -35,6 +35,8 @@ pub struct Guest<'a> {
     pub accel: Accel,
     /// How many processors it has.
     pub cpus: u8,
+    /// Its clock counts its instructions, a nanosecond each.
+    pub icount: bool,
     /// Its vfio-user devices; their servers listen already.
     pub devices: Option<&'a Placed>,
     /// An ACPI table for its firmware.
@@ -139,6 +141,9 @@ fn qemu_options(guest: &Guest<'_>) -> String {
             .cpu()
             .into(),
     ];
+    if guest.icount {
+        options.extend(["-icount".into(), "shift=0".into()]);
+    }
     // virtme-ng sends a script's console to /dev/null, and a shell's kernel messages to stderr.
     let console = match guest.task {
         Task::Script(_) => "console",
@@ -209,6 +214,7 @@ mod tests {
             kernel: &kernel,
             accel,
             cpus: 2,
+            icount: false,
             devices: Some(&Placed {
                 topology,
                 dir: "/run/l".into(),
@@ -258,6 +264,27 @@ mod tests {
         assert!(!line.contains(&"--disable-kvm".into()));
         assert!(line.contains(&"--disable-microvm".into()));
         assert_eq!(value(&qemu_words(&line), "-machine"), "q35,accel=kvm");
+    }
+
+    #[test]
+    fn instructions_are_counted_if_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = kernel(dir.path());
+        for icount in [false, true] {
+            let guest = Guest {
+                kernel: &kernel,
+                accel: Accel::Tcg,
+                cpus: 1,
+                icount,
+                devices: None,
+                acpi_table: None,
+                append: &[],
+                task: &Task::Shell,
+                serial: Path::new("/out/serial.log"),
+            };
+            let words = qemu_options(&guest);
+            assert_eq!(words.contains("-icount shift=0"), icount);
+        }
     }
 
     #[test]

@@ -88,6 +88,7 @@ fn probe(
         kernel,
         accel: Accel::Kvm,
         cpus: 1,
+        icount: false,
         devices: None,
         devices_end: DevicesEnd::default(),
         append: &[],

@@ -84,6 +84,7 @@ impl Bench {
             kernel: &self.kernel,
             accel: Accel::Tcg,
             cpus: 1,
+            icount: false,
             devices: None,
             devices_end: DevicesEnd::default(),
             append: &[],
