@@ -38,6 +38,9 @@ conformance: ## the tests of the uAPI on a kernel of your own, case by case: KBU
 mutants: ## faults in the kernel half, one at a time: each must be found by the guest tests (hours)
 	@scripts/mutants $(ARGS)
 
+bench: ## the benchmarks, as a table and as JSON: RDMA, commands, interrupts, memory, steering tags
+	@scripts/lab bench $(ARGS)
+
 shell: ## a shell in the guest with the lab's devices present
 	@scripts/lab shell $(ARGS)
 
@@ -47,5 +50,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma check check-fast endurance conformance mutants shell clean distclean
+.PHONY: help demo demo-rdma check check-fast endurance conformance mutants bench shell clean distclean
 .NOTPARALLEL:

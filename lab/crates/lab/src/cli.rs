@@ -24,6 +24,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Run the tests of the uAPI on any kernel, case by case
     Conformance(ConformanceArgs),
+    /// Measure, and print a table
+    Bench(BenchArgs),
     /// Open a shell in the guest, with the devices present
     Shell(ShellArgs),
     /// Decode binary traces to an analyzer's text
@@ -129,6 +131,17 @@ pub struct ConformanceArgs {
     #[allow(missing_docs)]
     pub kernel: KernelArgs,
     /// Directory for traces and logs
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Options of `lab bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Kernel build directory; without it nothing is measured in a guest
+    #[arg(long, value_name = "DIR")]
+    pub kernel: Option<PathBuf>,
+    /// Directory for the JSON and logs
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }

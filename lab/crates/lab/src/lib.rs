@@ -5,6 +5,7 @@
 // The library exists for the program of the same name and its tests.
 #![allow(clippy::must_use_candidate)]
 
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod conformance;

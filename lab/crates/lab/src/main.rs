@@ -7,7 +7,7 @@ use lab::cli::{Cli, Command, KernelArgs};
 use lab::signals::Interrupt;
 use lab::style::relative;
 use lab::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm};
-use lab::{check, conformance, demo, serve, trace};
+use lab::{bench, check, conformance, demo, serve, trace};
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::process::ExitCode;
@@ -93,6 +93,19 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 &mut stdout().lock(),
             )?;
             Ok(totals.failed == 0)
+        }
+        Command::Bench(args) => {
+            lab::adopt_orphans()?;
+            let interrupt = Interrupt::install()?;
+            let kernel = args.kernel.as_deref().map(Kernel::at).transpose()?;
+            bench::bench(
+                &Setup::new()?,
+                kernel.as_ref(),
+                &args.out,
+                &interrupt,
+                &mut stdout().lock(),
+            )?;
+            Ok(true)
         }
         Command::Shell(args) => {
             let task = match args.run {

@@ -8,7 +8,7 @@ use crate::process::{Group, TICK, lines};
 use crate::serve::DIE;
 use crate::signals::Interrupt;
 use crate::topology::{Devices, Placed};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -113,6 +113,11 @@ impl DeviceProcess {
             }
             sleep(TICK);
         }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> Pid {
+        self.group.id()
     }
 
     /// What QEMU is to connect to.

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The benchmarks, as a table and as JSON.
+//!
+//! They are no tests: nothing fails because a machine is slow. What runs on the host counts processor
+//! time of the device process, the best of several rounds, and is compared with something that was measured in
+//! the same run; only latencies are times of the clock. What runs in a guest counts its instructions.
+//!
+//! `bench.json` holds an object:
+//!
+//! - `host`: `processor`, `processors`, and `load`, how many processes wanted to run in the minute before;
+//! - `kernel`: the guest's, `uname -r`, if there was one;
+//! - `measurements`: a list of objects, in the table's order:
+//!   - `group` and `name`: what was measured;
+//!   - `value`, a number, and `unit`;
+//!   - `compared_with`, if it is: `name` of the measurement or of what it is a multiple of;
+//!   - `required`, if it is: `at_least` or `at_most`, and `met`.
+
+mod device;
+mod events;
+mod guest;
+mod memory;
+mod report;
+mod writes;
+
+use crate::signals::Interrupt;
+use crate::style::{Style, relative};
+use crate::trace;
+use crate::vm::{Kernel, Setup};
+use device::Device;
+use report::{Host, Report};
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// The file in the output directory.
+const JSON: &str = "bench.json";
+
+/// Runs all benchmarks, those in a guest if there is a `kernel`, prints the table to `to` and leaves the JSON in `out`.
+pub fn bench(
+    setup: &Setup,
+    kernel: Option<&Kernel>,
+    out: &Path,
+    interrupt: &Interrupt,
+    to: &mut dyn Write,
+) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(out)?;
+    let mut report = Report::new(Host::of_now(), kernel.map(Kernel::name));
+    // A process for each, so that none has to do with what another has left.
+    let start = |traced| Device::start(setup, traced, out, interrupt);
+    report.extend(writes::measure(&start, out)?);
+    report.extend(events::measure(&mut start(false)?)?);
+    report.extend(memory::measure(&mut start(false)?)?);
+    trace::clear(out)?; // gigabytes of the same
+    if let Some(kernel) = kernel {
+        let out = out.join("guest");
+        report.extend(guest::measure(setup, kernel, &out, interrupt)?);
+    }
+    let json = out.join(JSON);
+    fs::write(&json, report.json())?;
+    write!(to, "{}", report.table(Style::of_stdout()))?;
+    writeln!(to, "\n{}", relative(&json.display().to_string()))?;
+    Ok(())
+}
