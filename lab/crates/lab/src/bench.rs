@@ -12,7 +12,7 @@
 //! - `measurements`: a list of objects, in the table's order:
 //!   - `group` and `name`: what was measured;
 //!   - `value`, a number, and `unit`;
-//!   - `compared_with`, if it is: `name` of the measurement or of what it is a multiple of;
+//!   - `compared_with`, if it is: what of the same run, mostly another measurement's `name`;
 //!   - `required`, if it is: `at_least` or `at_most`, and `met`.
 
 mod device;
@@ -51,7 +51,7 @@ pub fn bench(
     report.extend(writes::measure(&start, out)?);
     report.extend(events::measure(&mut start(false)?)?);
     report.extend(memory::measure(&mut start(false)?)?);
-    trace::clear(out)?; // gigabytes of the same
+    trace::clear(out)?; // half a gigabyte of the same
     if let Some(kernel) = kernel {
         let out = out.join("guest");
         report.extend(guest::measure(setup, kernel, &out, interrupt)?);

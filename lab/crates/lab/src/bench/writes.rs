@@ -206,7 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_takes_time() {
-        assert!(memcpy(&[1; 4096], &mut [0; 4096]) < Duration::from_secs(1));
+    fn what_is_compared_with_copies() {
+        let (source, mut target) = ([7; 4096], [0; 4096]);
+        memcpy(&source, &mut target);
+        assert_eq!(source, target);
     }
 }
