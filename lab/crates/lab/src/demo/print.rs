@@ -19,7 +19,7 @@ pub fn step(verified: &Verified<'_>, style: Style) -> String {
     let title = match step.kind {
         Kind::Hint => "An 8-bit tag is published",
         Kind::None => "Control: nothing is published",
-        Kind::Ext => "Control: a 16-bit tag, the requester in Extended mode",
+        Kind::Ext => "A 16-bit tag is published, the requester in Extended mode",
     };
     let _ = writeln!(text, "{}", style.heading(title));
     row(&mut text, "published", [describe(step.expected_hint())]);
