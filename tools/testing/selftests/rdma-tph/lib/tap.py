@@ -1,26 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Output in the Test Anything Protocol, version 13, as kselftest prints it."""
 
-import os
 import sys
 import traceback
 
 
-KMEMLEAK = "/sys/kernel/debug/kmemleak"
-
-
 class Skip(Exception):
     """Ends the running test, which is skipped; its argument says why."""
-
-
-def unless_kmemleak(test):
-    """A test after which kmemleak finds a task that nothing refers to. That is of Linux 7.3 and its cause
-    is not known, so that the test is not run where kmemleak is asked."""
-    def check():
-        if os.path.exists(KMEMLEAK):
-            raise Skip("kmemleak finds a leaked task after this, for a reason that is not known yet")
-        test()
-    return check
 
 
 def run(tests):
