@@ -366,7 +366,8 @@ impl Guest<'_> {
             }
             programs.extend(found);
         }
-        let checkers = checkers::command(self.kernel, &out)?;
+        let rdma = boot.topology.has_adapter();
+        let checkers = checkers::command(self.kernel, rdma, &out)?;
         let last = checkers.as_deref().map(|command| (checkers::NAME, command));
         programs.extend(last.map(|(name, _)| name.to_owned()));
         let parameters = boot.parameters();
@@ -410,6 +411,9 @@ impl Guest<'_> {
             Ok(_) => results.case(Case::pass(clean)),
             Err(VmError::Interrupted(signal)) => return Err(CheckError::Interrupted(signal)),
             Err(error) => results.case(Case::fail(clean, relative(&error.to_string()))),
+        }
+        if let Some(case) = checkers::not_asked(self.kernel).filter(|_| rdma) {
+            results.case(case);
         }
         if let Some(case) = boot.arrivals.case(&out) {
             results.case(case);
