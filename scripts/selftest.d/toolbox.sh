@@ -174,3 +174,61 @@ test_a_KSRC_that_is_no_directory_is_refused() {
 	fake_host 0
 	KSRC=$T/none fails "KSRC=$T/none is not a directory" repo/scripts/toolbox run true
 }
+
+# A toolbox whose packages are installed by a fake: it notes what was asked for and leaves the stamp.
+fake_root() {
+	fake_host 0
+	echo 'one two # and a comment' >repo/scripts/toolbox-some.packages
+	cat >repo/scripts/toolbox-init <<-'EOF2'
+		#!/bin/sh
+		echo "$*" >>"$T/ran"
+		case $* in
+		*' sh -euc '*)
+			[ ! -e "$T/apt-fails" ] || { cat "$T/apt-fails"; exit 100; }
+			while [ "$1" != sh ] || [ "$2" = -euc ]; do shift; done
+			echo "$3" >"$ROOT$2"
+			;;
+		esac
+	EOF2
+}
+
+test_packages_of_a_group_are_added_once_and_the_toolbox_stays_the_same() {
+	fake_root
+	local before
+	before=$(repo/scripts/toolbox path)
+	repo/scripts/toolbox run --with some -- true
+	repo/scripts/toolbox run --with some true
+	same "$(grep -c ' one two$' ran)" 1
+	same "$(grep -c ' -- true$' ran)" 2
+	same "$(repo/scripts/toolbox path)" "$before"
+	echo three >>repo/scripts/toolbox-some.packages
+	repo/scripts/toolbox run --with some true
+	same "$(grep -c ' one two three$' ran)" 1
+	same "$(repo/scripts/toolbox path)" "$before"
+}
+
+test_packages_that_cannot_be_added_are_tried_again() {
+	fake_root
+	echo 'E: Failed to fetch http://deb.example/one' >apt-fails
+	fails 'adding packages for some to the toolbox failed .*the network failed' repo/scripts/toolbox run --with some true
+	! grep -q -- '-- true$' ran || fail 'the command ran without its packages'
+	rm apt-fails
+	repo/scripts/toolbox run --with some true
+	same "$(grep -c -- '-- true$' ran)" 1
+}
+
+test_a_group_that_there_is_not_is_refused() {
+	fake_root
+	fails "there is no group of packages 'none'; there are: .*some" repo/scripts/toolbox run --with none true
+	fails "there is no group of packages '../x'" repo/scripts/toolbox run --with ../x true
+	fails '--with wants a group of packages' repo/scripts/toolbox run --with
+	absent ran
+}
+
+test_a_full_disk_is_noticed_before_packages_are_added() {
+	fake_root
+	ensure
+	fake df <<<'echo Avail; echo 10'
+	fails 'adding packages to the toolbox needs [0-9]+ MB' repo/scripts/toolbox run --with some true
+	absent ran
+}
