@@ -46,7 +46,7 @@ stage() {
 		done | rsync -a --files-from=- "$BASE/" "$stage/"
 	fi
 	for patch in "${patches[@]}"; do
-		why=$(cd "$stage" && GIT_DIR=$CACHE/empty.git GIT_WORK_TREE=. git apply --whitespace=nowarn "$patch" 2>&1) ||
+		why=$(cd "$stage" && GIT_DIR=$CACHE/empty.git GIT_WORK_TREE=. git apply --allow-empty --whitespace=nowarn "$patch" 2>&1) ||
 			die "patches/${patch##*/} does not apply to $(shown "$BASE") ($(head -n 1 <<<"${why#error: }")); refresh the patch or give the Linux $SERIES that it was made for"
 	done
 	list_overlay | while read -r path; do
