@@ -6,7 +6,8 @@
 //! root complex should place the data of a write: the CPU that will read it next. Which tag that is
 //! depends on where the write enters the root complex, so the platform's firmware is asked for the
 //! device that emits it, the requester (`_DSM` of the host bridge above its root port). That is why
-//! `dma_buf_get_tph()` has the requester as an argument: `Documentation/driver-api/dma-buf-tph.rst`.
+//! `dma_buf_get_tph()` has the requester as an argument:
+//! `Documentation/driver-api/dma-buf-tph.rst`.
 //!
 //! `/dev/tph-memory` has three operations:
 //!

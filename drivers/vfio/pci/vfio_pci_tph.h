@@ -19,15 +19,18 @@ vfio_pci_dma_buf_tph(struct dma_buf *dmabuf, struct vfio_pci_core_device *vdev);
 
 /* vfio_pci_tph.rs */
 #ifdef CONFIG_VFIO_PCI_DMABUF_TPH
-int vfio_pci_core_feature_dma_buf_tph(
-	struct vfio_pci_core_device *vdev, struct pci_dev *pdev, u32 flags,
-	struct vfio_device_feature_dma_buf_tph __user *arg, size_t argsz);
+int vfio_pci_core_feature_dma_buf_tph(struct vfio_pci_core_device *vdev,
+				      struct pci_dev *pdev, u32 flags,
+				      struct vfio_device_feature_dma_buf_tph __user *arg,
+				      size_t argsz);
 int vfio_pci_tph_hint(const struct vfio_device_feature_dma_buf_tph *tph,
 		      bool extended, u16 *steering_tag, u8 *ph);
 #else
-static inline int vfio_pci_core_feature_dma_buf_tph(
-	struct vfio_pci_core_device *vdev, struct pci_dev *pdev, u32 flags,
-	struct vfio_device_feature_dma_buf_tph __user *arg, size_t argsz)
+static inline int
+vfio_pci_core_feature_dma_buf_tph(struct vfio_pci_core_device *vdev,
+				  struct pci_dev *pdev, u32 flags,
+				  struct vfio_device_feature_dma_buf_tph __user *arg,
+				  size_t argsz)
 {
 	return -ENOTTY;
 }

@@ -207,7 +207,8 @@ impl<T: Exporter> Ops<T> {
 
     /// # Safety
     ///
-    /// `attach` is a valid attachment, of a device that is bound, to a buffer with these operations.
+    /// `attach` is a valid attachment, of a device that is bound, to a buffer with these
+    /// operations.
     unsafe extern "C" fn map_callback(
         attach: *mut bindings::dma_buf_attachment,
         dir: bindings::dma_data_direction,
@@ -325,8 +326,8 @@ struct State {
 }
 
 impl Uses {
-    // Neither generic nor inlined: lockdep wants one name for a class, and each crate that this were
-    // compiled into would have its own.
+    // Neither generic nor inlined: lockdep wants one name for a class, and each crate that this
+    // were compiled into would have its own.
     #[inline(never)]
     fn new() -> Result<Pin<KBox<Self>>> {
         KBox::pin_init(

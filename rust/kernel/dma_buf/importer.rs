@@ -26,7 +26,8 @@ use core::ptr::NonNull;
 /// memory away at any time: mappings exist only while the reservation is held, so there is never
 /// one to give up when the exporter, which then holds it, says so.
 ///
-/// Dropping it takes the reservation lock; a [`Mapping`] borrows the attachment, so it is gone then.
+/// Dropping it takes the reservation lock; a [`Mapping`] borrows the attachment, so it is gone
+/// then.
 ///
 /// # Invariants
 ///

@@ -15,7 +15,11 @@ use kernel::{
     prelude::*, //
 };
 
-pub fn detach(dev: &Device<Bound>, attachment: Attachment, resv: &Reservation<'_>) -> Result<usize> {
+pub fn detach(
+    dev: &Device<Bound>,
+    attachment: Attachment,
+    resv: &Reservation<'_>,
+) -> Result<usize> {
     let mapping = attachment.map(dev, resv, DataDirection::FromDevice)?;
     drop(attachment);
     Ok(mapping.sgt().iter().count())

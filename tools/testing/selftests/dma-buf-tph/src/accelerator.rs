@@ -20,7 +20,8 @@ const PUBLISHED: Tph = Tph {
     ph: 2,
 };
 
-/// What the accelerator counts and remembers of the writes that arrive, and the start of its memory.
+/// What the accelerator counts and remembers of the writes that arrive, and the start of its
+/// memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     /// Writes without a hint.
@@ -55,8 +56,8 @@ impl Accelerator {
         Ok(Self { vfio, dmabuf })
     }
 
-    /// Opens it after the kernel has looked at it anew: what it knows of the ways between an exporter
-    /// and its peers it forgets when the exporter is unbound.
+    /// Opens it after the kernel has looked at it anew: what it knows of the ways between an
+    /// exporter and its peers it forgets when the exporter is unbound.
     pub fn open_anew() -> io::Result<Self> {
         drop(Self::open()?);
         pci::Device::accelerator(CompleterType::ExtTph)?.unbind()?;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` is in the running kernel.
 //!
-//! In a kernel of this project that is known, and whatever is missing is a failure. In a conformance
-//! run, which is on any kernel, it is found out, and what is missing is a reason to skip.
+//! In a kernel of this project that is known, and whatever is missing is a failure. In a
+//! conformance run, which is on any kernel, it is found out, and what is missing is a reason to
+//! skip.
 
 use crate::pci::{self, CompleterType};
 use crate::tap;
@@ -52,7 +53,8 @@ pub fn lacks(what: &str) -> ! {
     panic!("this kernel lacks {what}");
 }
 
-/// Finds the feature in a conformance run, while neither of the devices that [`search`] asks is open.
+/// Finds the feature in a conformance run, while neither of the devices that [`search`] asks is
+/// open.
 pub fn find() {
     if !is_conformance() {
         return;

@@ -269,8 +269,8 @@ impl Device {
         Ok(ret)
     }
 
-    /// `VFIO_DEVICE_FEATURE` with a header at the very end of the mapped memory, so that the payload
-    /// behind it cannot be read.
+    /// `VFIO_DEVICE_FEATURE` with a header at the very end of the mapped memory, so that the
+    /// payload behind it cannot be read.
     pub fn feature_unmapped_payload(&self, flags: u32, argsz: u32) -> io::Result<i32> {
         const PAGE: usize = 4096;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Test of peers below a switch whose root port redirects (`pci=config_acs=`): the port is not between
-//! them. The processor is none that the kernel trusts, so nothing may go through the host bridge.
+//! Test of peers below a switch whose root port redirects (`pci=config_acs=`): the port is not
+//! between them. The processor is none that the kernel trusts, so nothing may go through the host
+//! bridge.
 
 use dma_buf_tph::accelerator::Accelerator;
 use dma_buf_tph::initiator::{self, Initiator};

@@ -24,7 +24,8 @@ const MEMORY: u32 = 2;
 const LONG: usize = 65536;
 /// How many transfers must have gone well before.
 const WARM: usize = 4;
-/// QEMU waits five seconds for an answer, the driver one for its device; the rest is for a slow guest.
+/// QEMU waits five seconds for an answer, the driver one for its device; the rest is for a slow
+/// guest.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// All that is open when the devices vanish.

@@ -10,7 +10,8 @@ use libc::EIO;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-/// The initiator's register EMITTED: how many writes it emitted (`lab/crates/devices/src/initiator`).
+/// The initiator's register EMITTED: how many writes it emitted
+/// (`lab/crates/devices/src/initiator`).
 const EMITTED: usize = 0x38;
 
 fn bus_master_off(node: &str, id: u16) {

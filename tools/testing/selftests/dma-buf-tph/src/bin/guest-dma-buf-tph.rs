@@ -77,7 +77,8 @@ impl Accelerator {
         })
     }
 
-    /// What both namespaces of `dmabuf` publish, if anything tells: importers ask, or else GET does.
+    /// What both namespaces of `dmabuf` publish, if anything tells: importers ask, or else GET
+    /// does.
     fn observed(&self, dmabuf: &OwnedFd) -> Option<[Option<Hint>; 2]> {
         if Initiator::has_driver().unwrap() {
             return Some(asked(dmabuf));
@@ -497,8 +498,8 @@ impl Accelerator {
     }
 }
 
-/// Attaches the initiator as an importer that cannot be told that the memory goes away; returns what
-/// modprobe says is wrong.
+/// Attaches the initiator as an importer that cannot be told that the memory goes away; returns
+/// what modprobe says is wrong.
 fn attach_for_good(dmabuf: &OwnedFd) -> Result<(), String> {
     const MODULE: &str = "dmabuf_test_importer";
 

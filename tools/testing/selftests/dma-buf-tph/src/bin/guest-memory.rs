@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests of an exporter in Rust: dma-bufs of CPU memory, into which the initiator writes.
 //!
-//! The guest's devices are not below a root port here, so the firmware has no tag for them. Where they
-//! are, `root-port-memory` looks at the tags.
+//! The guest's devices are not below a root port here, so the firmware has no tag for them. Where
+//! they are, `root-port-memory` looks at the tags.
 
 use dma_buf_tph::initiator::{self, Initiator};
 use dma_buf_tph::memory::Exporter;

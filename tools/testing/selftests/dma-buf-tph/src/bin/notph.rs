@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tests of a kernel that was told `pci=notph`: no device may emit hints, so the data arrives without.
+//! Tests of a kernel that was told `pci=notph`: no device may emit hints, so the data arrives
+//! without.
 
 use dma_buf_tph::accelerator::{Accelerator, State};
 use dma_buf_tph::feature::feature;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Owns the accelerator through VFIO and does with it what another process says, so that tests which
-//! are written around another library can have a peer to write into.
+//! Owns the accelerator through VFIO and does with it what another process says, so that tests
+//! which are written around another library can have a peer to write into.
 //!
-//! It reads a command a line, and answers each with a line, `ok` and a result or `error`, an errno and
-//! a message. Numbers are decimal, bytes hexadecimal:
+//! It reads a command a line, and answers each with a line, `ok` and a result or `error`, an errno
+//! and a message. Numbers are decimal, bytes hexadecimal:
 //!
 //! | command | result |
 //! |-|-|

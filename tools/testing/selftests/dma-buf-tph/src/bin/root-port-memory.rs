@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tests of CPU memory whose steering tags the firmware tells: the tag on a write names the CPU that
-//! will use the data, in the namespace of the device that writes.
+//! Tests of CPU memory whose steering tags the firmware tells: the tag on a write names the CPU
+//! that will use the data, in the namespace of the device that writes.
 //!
 //! The tags are those of `lab/crates/lab/src/vm/cpu-tags.asl`.
 

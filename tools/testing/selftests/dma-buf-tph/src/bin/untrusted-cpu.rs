@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tests on a processor that the kernel does not trust with peer-to-peer DMA through the host bridge,
-//! and devices that have no other way to each other.
+//! Tests on a processor that the kernel does not trust with peer-to-peer DMA through the host
+//! bridge, and devices that have no other way to each other.
 
 use dma_buf_tph::accelerator::Accelerator;
 use dma_buf_tph::initiator::{self, Initiator};
