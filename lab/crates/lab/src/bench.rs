@@ -9,6 +9,7 @@
 //!
 //! - `host`: `processor`, `processors`, and `load`, how many processes wanted to run in the minute before;
 //! - `kernel`: the guest's, `uname -r`, if there was one;
+//! - `inputs`: a hash of what that was built of, if `scripts/kernel` built it;
 //! - `measurements`: a list of objects, in the table's order:
 //!   - `group` and `name`: what was measured;
 //!   - `value`, a number, and `unit`;
@@ -45,7 +46,8 @@ pub fn bench(
     to: &mut dyn Write,
 ) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(out)?;
-    let mut report = Report::new(Host::of_now(), kernel.map(Kernel::name));
+    let inputs = kernel.and_then(Kernel::inputs);
+    let mut report = Report::new(Host::of_now(), kernel.map(Kernel::name), inputs);
     // A process for each, so that none has to do with what another has left.
     let start = |traced| Device::start(setup, traced, out, interrupt);
     report.extend(writes::measure(&start, out)?);

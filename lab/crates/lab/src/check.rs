@@ -9,6 +9,7 @@ mod gateways;
 pub(crate) mod guest;
 mod parts;
 pub(crate) mod report;
+mod summary;
 
 use crate::cli::{CheckArgs, Publish};
 use crate::demo;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
+use summary::Summary;
 
 /// Limits for what hangs; building the tests counts.
 const HOST_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -74,6 +76,7 @@ pub struct Target {
 /// Runs the host's tests and those of the guest on every target, several parts at a time, and
 /// writes TAP and the closing line to `to`. The first target's traces and logs go into the output
 /// directory itself, those of each other one into a directory there that has the kernel's name.
+/// Leaves the totals as `check.json` in the output directory, which [`summary`] describes.
 pub fn check(
     setup: &Setup,
     targets: &[Target],
@@ -81,6 +84,7 @@ pub fn check(
     interrupt: &Interrupt,
     to: &mut dyn Write,
 ) -> Result<Totals, CheckError> {
+    summary::clear(&args.out)?;
     let host = Host { args, interrupt };
     let guests: Vec<_> = targets
         .iter()
@@ -123,7 +127,12 @@ pub fn check(
     });
     let mut report = Report::new(to, Style::of_stdout());
     parts::run(parts, jobs, &mut report, interrupt)?;
-    Ok(report.close()?)
+    let is_complete = !args.guest_only && !args.fast && !args.endurance && args.only.is_none();
+    let kernels = targets.iter().map(|target| &target.kernel);
+    let summary = Summary::new(is_complete, kernels, report.parts());
+    let totals = report.close()?;
+    summary.write(&args.out)?;
+    Ok(totals)
 }
 
 /// How many parts run at a time if nobody says it: one for each processor, as long as there is

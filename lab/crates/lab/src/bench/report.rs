@@ -112,14 +112,17 @@ pub struct Report {
     host: Host,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs: Option<String>,
     measurements: Vec<Measurement>,
 }
 
 impl Report {
-    pub fn new(host: Host, kernel: Option<String>) -> Self {
+    pub fn new(host: Host, kernel: Option<String>, inputs: Option<String>) -> Self {
         Self {
             host,
             kernel,
+            inputs,
             measurements: vec![],
         }
     }
@@ -203,7 +206,7 @@ mod tests {
             processors: 2,
             load: 0.5,
         };
-        let mut report = Report::new(host, Some("7.3".into()));
+        let mut report = Report::new(host, Some("7.3".into()), Some("0123abcd".into()));
         report.extend(vec![
             Measurement::new("copies", "memcpy", 10.0, "GB/s"),
             Measurement::new("copies", "of memcpy", 24.5, "%")
@@ -235,6 +238,7 @@ memory
         let host = json!({"processor": "A CPU", "processors": 2, "load": 0.5});
         assert_eq!(json["host"], host);
         assert_eq!(json["kernel"], "7.3");
+        assert_eq!(json["inputs"], "0123abcd");
         let first = json!({"group": "copies", "name": "memcpy", "value": 10.0, "unit": "GB/s"});
         assert_eq!(json["measurements"][0], first);
         let second = &json["measurements"][1];

@@ -3,11 +3,12 @@
 
 use crate::results::{Case, Event, Verdict};
 use crate::style::Style;
+use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
 /// How many tests ended how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Passed.
     pub passed: usize,
@@ -18,7 +19,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, other: Self) {
+    /// Counts those of `other` too.
+    pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -122,6 +124,11 @@ impl<'a> Report<'a> {
         }
         writeln!(self.to, "1..{}\n", self.number)?;
         self.to.flush()
+    }
+
+    /// The parts so far, in their order, and how many of their tests ended how.
+    pub fn parts(&self) -> &[(String, Totals)] {
+        &self.parts
     }
 
     /// What ran in each part, and the closing line; that stands alone and is never coloured, so that

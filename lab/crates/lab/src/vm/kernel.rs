@@ -76,6 +76,12 @@ impl Kernel {
         Some(fs::read_to_string(file).ok()?.trim().to_owned())
     }
 
+    /// The hash of what it was built of, if `scripts/kernel` built it.
+    pub fn inputs(&self) -> Option<String> {
+        let inputs = fs::read_to_string(self.dir.join("inputs")).ok()?;
+        Some(inputs.trim().to_owned())
+    }
+
     /// What tells it from other kernels: its release, or else the name of the build directory.
     pub fn name(&self) -> String {
         let of_dir = || self.dir.file_name().unwrap_or_default();
@@ -143,6 +149,9 @@ mod tests {
         fs::create_dir_all(dir.path().join("include/config")).unwrap();
         fs::write(dir.path().join("include/config/kernel.release"), "7.3-x\n").unwrap();
         assert_eq!(kernel.name(), "7.3-x");
+        assert_eq!(kernel.inputs(), None);
+        fs::write(dir.path().join("inputs"), "0123abcd\n").unwrap();
+        assert_eq!(kernel.inputs().unwrap(), "0123abcd");
     }
 
     #[test]
