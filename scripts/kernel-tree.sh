@@ -93,10 +93,11 @@ list_ksrc() {
 }
 
 # The work tree of Debian's source is made of hard links; the user's own tree is copied, so that nothing can reach it.
+# tree_ready [STAGE]: STAGE DIR makes what differs from the pristine tree.
 tree_ready() {
-	local tree=$KERNEL_DIR/tree temp=$KERNEL_DIR/tmp.tree list=$KERNEL_DIR/ksrc.list
+	local make_stage=${1:-stage} tree=$KERNEL_DIR/tree temp=$KERNEL_DIR/tmp.tree list=$KERNEL_DIR/ksrc.list
 	rm -rf "$temp" "$KERNEL_DIR/stage"
-	stage "$KERNEL_DIR/stage"
+	"$make_stage" "$KERNEL_DIR/stage"
 	: >"$KERNEL_DIR/tmp.changed"
 	if [[ ${KSRC:-} ]]; then
 		list_ksrc >"$list.new"

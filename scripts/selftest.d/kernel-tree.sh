@@ -68,6 +68,13 @@ test_a_patch_that_does_not_apply_is_named_with_its_file_and_changes_nothing() {
 	same "$(paste -sd' ' "$tree/drivers/base/core.c")" 'one TWO three'
 }
 
+test_a_patch_may_only_say_which_files_it_adds() {
+	staged
+	printf 'Subject: a driver\nAdds: drivers/new/\n\nText.\n---\n' >repo/patches/0002-new.patch
+	stage
+	same "$(written)" ''
+}
+
 test_a_patch_of_a_file_that_the_kernel_has_not_is_named() {
 	staged
 	sed -i 's,drivers/base/core.c,drivers/base/gone.c,' repo/patches/0001-two.patch

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2153 # of scripts/series-check and what it sources
+# Builds the kernel at each patch of the series. Sourced by scripts/series-check; runs inside the toolbox.
+#
+# The tree goes from patch to patch as the lab's goes from edit to edit: only what differs gets a new mtime, and each set
+# of options has a build directory that is kept. A warning is an error, so that what was built is without one.
+
+# y: all that scripts/kernel.config has as modules is built in. m: as it is. n: without what the series adds.
+OPTION_SETS=(y m n)
+
+# The symbols that the series adds.
+new_symbols() { list_patches | tr '\n' '\0' | xargs -0 sed -n 's/^+config /CONFIG_/p'; }
+
+fragment() {
+	local symbols symbol
+	case $1 in
+	y) sed 's/=m$/=y/' "$SCRIPTS/kernel.config" ;;
+	m) cat "$SCRIPTS/kernel.config" ;;
+	n)
+		symbols=$(new_symbols)
+		grep -vE "^($(paste -sd'|' <<<"${symbols:-none}"))=" "$SCRIPTS/kernel.config" || true
+		for symbol in $symbols; do echo "# $symbol is not set"; done
+		;;
+	esac
+}
+
+set_key() { fragment "$1" | short_hash; }
+
+series_build() { printf '%s/build-%s-%s' "$STATE" "$TPH_TOOLBOX" "$1"; }
+
+# series_kernel_make SET ARGUMENTS...
+series_kernel_make() {
+	local build
+	build=$(series_build "$1")
+	shift
+	make -C "$STATE/tree" O="$build" W=1e CLIPPY=1 KBUILD_BUILD_USER=rust-tph KBUILD_BUILD_HOST=toolbox LOCALVERSION= \
+		-j"${JOBS:-$(nproc)}" "$@"
+}
+
+# tree_of INDEX: the work tree of the series is that of this patch.
+tree_of() {
+	COMMIT=${COMMITS[$1]}
+	KERNEL_DIR=$STATE tree_ready stage_commit
+}
+
+stage_commit() {
+	rm -rf "$1"
+	mkdir -p "$1"
+	git_series archive "$COMMIT" | tar -x -C "$1"
+}
+
+# attempt LABEL LOG COMMAND...: long work; why it failed is the first error.
+attempt() {
+	local label=$1 log=$2
+	shift 2
+	(long_work "$label" steps_status "$log" 'correct the patch that is named' "$@") ||
+		because "$(grep -m 3 -E '(error|warning|ERROR|WARNING)(\[|:)|undefined|\*\*\* ' "$log" || tail -n 3 "$log")"$'\n'"the log is $(shown "$log")"
+}
+
+# builds INDEX SET
+builds() {
+	local name
+	name=$(printf '%02d-%s' $(($1 + 1)) "$2")
+	tree_of "$1"
+	is_configured "$2" "$LOGS/configure-$name.log"
+	attempt "patch $(($1 + 1)) with $2" "$LOGS/build-$name.log" series_kernel_make "$2" vmlinux modules
+}
+
+# is_configured SET LOG: what the tree knows of the set's symbols is as the set says. A driver that can only be a module
+# is one in y, too.
+is_configured() {
+	local build known symbol line wrong='' missing other
+	build=$(series_build "$1")
+	missing=$(comm -23 <(new_symbols | LC_ALL=C sort) <(symbols <"$SCRIPTS/kernel.config" | LC_ALL=C sort))
+	[[ ! $missing ]] || because "nobody would build what scripts/kernel.config does not have: $missing"
+	if [[ ! -d $build ]]; then
+		need_space "$BUILD_SPACE" "the build of the series"
+		rm -rf "$build.new"
+		mkdir "$build.new"
+		# Most of it is the same in all sets.
+		for other in "${OPTION_SETS[@]}"; do
+			[[ ! -d $(series_build "$other") ]] || { rm -r "$build.new" && cp -a "$(series_build "$other")" "$build.new" && break; }
+		done
+		mv "$build.new" "$build"
+	fi
+	fragment "$1" >"$build/fragments"
+	attempt "configuring $1" "$2" series_kernel_make "$1" KCONFIG_ALLCONFIG="$build/fragments" allnoconfig
+	known=$(find "$STATE/tree" -name 'Kconfig*' -print0 | xargs -0 sed -nE 's/^\s*(menu)?config /CONFIG_/p' | LC_ALL=C sort -u)
+	while read -r line; do
+		symbol=$(symbols <<<"$line")
+		[[ $symbol ]] || continue
+		grep -qxF "$symbol" <<<"$known" || continue
+		if [[ $line == "# $symbol is not set" ]]; then
+			! grep -q "^$symbol=" "$build/.config" || wrong+=" $symbol=n"
+		else
+			grep -qxE "$line|${line/%=y/=m}" "$build/.config" || wrong+=" $line"
+		fi
+	done <"$build/fragments"
+	[[ ! $wrong ]] || because "the configuration has not got$wrong"
+}
+
+# sparse_is_clean INDEX: about the files that the patch changes. rust/helpers/ is one object.
+sparse_is_clean() {
+	local log objects
+	log=$LOGS/sparse-$(printf '%02d' $(($1 + 1))).log
+	tree_of "$1"
+	mapfile -t objects < <(changed "$1" '\.c$' | sed -E 's,^rust/helpers/.*,rust/helpers/helpers.c,; s/\.c$/.o/' | LC_ALL=C sort -u)
+	is_configured m "$log"
+	attempt "patch $(($1 + 1)): sparse" "$log" series_kernel_make m C=2 CHECK=sparse "${objects[@]}"
+	! grep -qE ': (warning|error): ' "$log" || because "$(grep -m 3 -E ': (warning|error): ' "$log")"
+}
+
+rustdoc_renders() {
+	local log
+	log=$LOGS/rustdoc-$(printf '%02d' $(($1 + 1))).log
+	tree_of "$1"
+	is_configured m "$log"
+	attempt "patch $(($1 + 1)): rustdoc" "$log" series_kernel_make m rustdoc
+	! grep -q '^warning' "$log" || because "$(grep -m 3 -A 2 '^warning' "$log")"
+}
