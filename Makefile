@@ -15,6 +15,11 @@ help: ## show this
 #   CACHE=dir  where all that is fetched and built is kept (default: rust-tph in your cache directory)
 #   KVM=0|1    0: never use KVM; 1: use it (default: if a short boot proves that it works)
 #   V=1        show the output of what is being run
+#   V=2        for series: the version, from the second one on
+#   PREV=dir   for series: the mails of the former version, to say how V=2 differs
+#   SIGNOFF=1  for series: add the Signed-off-by of your git identity
+#   P=n        for series-check: only the nth patch
+#   QUICK=1    for series-check: only what takes no builds
 #   ARGS=...   further arguments of `lab demo`, `lab check` or `lab shell`; names of faults for mutants
 
 demo: ## publish a steering tag, see it on the wire (sets up what is missing)
@@ -41,6 +46,12 @@ mutants: ## faults in the kernel half, one at a time: each must be found by the 
 bench: ## the benchmarks, as a table and as JSON: RDMA, commands, interrupts, memory, steering tags
 	@scripts/lab bench $(ARGS)
 
+series: ## write the patch series to out/series/
+	@scripts/series
+
+series-check: ## the series by the kernel's own tools, patch by patch (hours; goes on where it was)
+	@scripts/series-check $(if $(QUICK),--quick) $(if $(P),--patch '$(P)')
+
 shell: ## a shell in the guest with the lab's devices present
 	@scripts/lab shell $(ARGS)
 
@@ -50,5 +61,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma check check-fast endurance conformance mutants bench shell clean distclean
+.PHONY: help demo demo-rdma check check-fast endurance conformance mutants bench series series-check shell clean distclean
 .NOTPARALLEL:
