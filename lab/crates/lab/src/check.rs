@@ -165,6 +165,10 @@ impl Host<'_> {
                 |results: &mut Results| self.scripts(results),
             ));
             parts.push(Part::new(
+                "host tests: the patch series",
+                |results: &mut Results| self.series(results),
+            ));
+            parts.push(Part::new(
                 format!("misuse that must not compile on {}", kernel.name()),
                 |results: &mut Results| self.misuse(kernel, results),
             ));
@@ -200,6 +204,20 @@ impl Host<'_> {
             &mut command,
             SCRIPTS_LIMIT,
             &mut Tap::new("scripts"),
+            results,
+            self.interrupt,
+        )
+    }
+
+    /// The series as mails, by what is quick to check of it.
+    fn series(&self, results: &mut Results) -> Result<(), CheckError> {
+        let mut command = Command::new(self.args.repo.join("scripts/series-check"));
+        command.arg("--quick").current_dir(&self.args.repo);
+        child::run(
+            "scripts/series-check",
+            &mut command,
+            SCRIPTS_LIMIT,
+            &mut Tap::new("series"),
             results,
             self.interrupt,
         )
