@@ -3,7 +3,8 @@
 # Builds the kernel at each patch of the series. Sourced by scripts/series-check; runs inside the toolbox.
 #
 # The tree goes from patch to patch as the lab's goes from edit to edit: only what differs gets a new mtime, and each set
-# of options has a build directory that is kept. A warning is an error, so that what was built is without one.
+# of options has a build directory that is kept. A warning is an error, so that what was built is without one, but for the
+# objects in which the pristine kernel has one.
 
 # y: all that scripts/kernel.config has as modules is built in. m: as it is. n: without what the series adds.
 OPTION_SETS=(y m n)
@@ -28,18 +29,23 @@ set_key() { fragment "$1" | short_hash; }
 
 series_build() { printf '%s/build-%s-%s' "$STATE" "$TPH_TOOLBOX" "$1"; }
 
+# The objects in which the pristine kernel has warnings.
+unclean() { cat "$(series_build "$1")/unclean" 2>/dev/null || true; }
+
 # series_kernel_make SET ARGUMENTS...
 series_kernel_make() {
-	local build
+	local build exempt
 	build=$(series_build "$1")
+	mapfile -t exempt < <(unclean "$1" | sed 's,.*/,,; s/.*/CFLAGS_&=-Wno-error/')
 	shift
 	make -C "$STATE/tree" O="$build" W=1e CLIPPY=1 KBUILD_BUILD_USER=rust-tph KBUILD_BUILD_HOST=toolbox LOCALVERSION= \
-		-j"${JOBS:-$(nproc)}" "$@"
+		-j"${JOBS:-$(nproc)}" "${exempt[@]}" "$@"
 }
 
-# tree_of INDEX: the work tree of the series is that of this patch.
+# tree_of INDEX: the work tree of the series is that of this patch, or the pristine one.
 tree_of() {
-	COMMIT=${COMMITS[$1]}
+	COMMIT=base
+	[[ $1 == base ]] || COMMIT=${COMMITS[$1]}
 	KERNEL_DIR=$STATE tree_ready stage_commit
 }
 
@@ -57,9 +63,26 @@ attempt() {
 		because "$(grep -m 3 -E '(error|warning|ERROR|WARNING)(\[|:)|undefined|\*\*\* ' "$log" || tail -n 3 "$log")"$'\n'"the log is $(shown "$log")"
 }
 
+# base_builds SET: the pristine kernel, and which of its objects have warnings.
+base_builds() {
+	local log=$LOGS/build-base-$1.log unclean
+	tree_of base
+	is_configured "$1" "$LOGS/configure-base-$1.log"
+	unclean=$(series_build "$1")/unclean
+	# All of it, whatever fails; then again, and then nothing may.
+	attempt "the pristine kernel with $1" "$log" keep_going "$1"
+	{ unclean "$1" && sed -nE 's,.*Makefile\.build:[0-9]+: ([^ ]+\.o)\] Error .*,\1,p' "$log"; } | LC_ALL=C sort -u >"$unclean.new"
+	mv "$unclean.new" "$unclean"
+	attempt "the pristine kernel with $1, its warnings aside" "$log" series_kernel_make "$1" vmlinux modules
+}
+
+keep_going() { series_kernel_make "$1" --keep-going vmlinux modules || true; }
+
 # builds INDEX SET
 builds() {
-	local name
+	local name hidden
+	hidden=$(unclean "$2" | LC_ALL=C comm -12 - <(changed_by_series | sed -n 's/\.c$/.o/p' | LC_ALL=C sort))
+	[[ ! $hidden ]] || because "the pristine kernel has warnings in $hidden, so that those of the series would not be seen"
 	name=$(printf '%02d-%s' $(($1 + 1)) "$2")
 	tree_of "$1"
 	is_configured "$2" "$LOGS/configure-$name.log"

@@ -238,6 +238,12 @@ fake_builds() {
 	printf '#!/bin/sh\necho "$3:1: warning: $(cat "$T/kernel-doc-says" 2>/dev/null)" | grep -v ": $"\n' >linux-source-7.3/scripts/kernel-doc
 	chmod +x linux-source-7.3/scripts/kernel-doc
 	fake make <<-'EOF2'
+		# fs/old.c of the pristine kernel has a warning.
+		pristine() {
+			[[ $* != *CFLAGS_old.o=-Wno-error* ]] || return 0
+			echo "make[5]: *** [$2/scripts/Makefile.build:295: fs/old.o] Error 1"
+			return 2
+		}
 		for argument; do
 			case $argument in
 			O=*) build=${argument#O=} ;;
@@ -247,7 +253,9 @@ fake_builds() {
 		case $* in
 		*allnoconfig*) cp "$fragment" "$build/.config" ;;
 		*modules*)
+			[[ $2 == */tree ]] && grep -q TWO "$2/drivers/base/core.c" || { pristine "$@"; exit; }
 			echo "${build##*-}" >>"$T/made"
+			pristine "$@" || exit
 			if grep -rq BROKEN "$2/drivers"; then echo 'new.c:1:1: error: BROKEN'; exit 2; fi
 			;;
 		*C=2*) [[ ! -e $T/sparse-says ]] || echo "new.c:1:1: warning: $(<"$T/sparse-says")" ;;
@@ -259,9 +267,10 @@ test_each_patch_is_built_with_each_set_of_options() {
 	fake_series
 	fake_builds
 	series_check >output 2>log || fail "$(<output)"
-	grep -qx 'ok 5 - 01 base: Shout: builds with m' output
-	grep -qx 'ok 6 - 01 base: Shout: builds with n' output
-	grep -qx 'ok 7 - 01 base: Shout: sparse' output
+	grep -qx 'ok 2 - the pristine kernel: builds with y' output
+	grep -q '^ok .*01 base: Shout: builds with m$' output
+	grep -q '^ok .*01 base: Shout: builds with n$' output
+	grep -q '^ok .*01 base: Shout: sparse$' output
 	grep -q 'git am on a fresh unpacked base makes the tree that the lab builds' output
 	same "$(sort made | uniq -c | tr -s ' \n' ' ')" ' 3 m 3 n 3 y '
 	absent cache/series/7.3-1/fresh cache/series/7.3-1/work
@@ -284,6 +293,14 @@ test_what_passed_is_not_done_again() {
 	rm made
 	series_check >output 2>log
 	absent made
+}
+
+test_a_warning_that_would_hide_behind_one_of_the_pristine_kernel_is_a_failure() {
+	fake_series
+	fake_builds
+	sed -i 's,fs/old\.o],drivers/base/core.o],; s/CFLAGS_old/CFLAGS_core/' bin/make
+	! series_check --patch 1 >output 2>log || fail 'it succeeded'
+	grep -q '^# the pristine kernel has warnings in drivers/base/core.o' output || fail "$(<output)"
 }
 
 test_one_patch_is_checked_by_its_place() {
