@@ -393,8 +393,7 @@ impl Guest<'_> {
             }
             programs.extend(found);
         }
-        let rdma = boot.topology.has_adapter();
-        let checkers = checkers::command(self.kernel, rdma, &out)?;
+        let checkers = checkers::command(self.kernel, &out)?;
         let last = checkers.as_deref().map(|command| (checkers::NAME, command));
         programs.extend(last.map(|(name, _)| name.to_owned()));
         let parameters = boot.parameters();
@@ -438,9 +437,6 @@ impl Guest<'_> {
             Ok(_) => results.case(Case::pass(clean)),
             Err(VmError::Interrupted(signal)) => return Err(CheckError::Interrupted(signal)),
             Err(error) => results.case(Case::fail(clean, relative(&error.to_string()))),
-        }
-        if let Some(case) = checkers::not_asked(self.kernel).filter(|_| rdma) {
-            results.case(case);
         }
         if let Some(case) = boot.arrivals.case(&out) {
             results.case(case);

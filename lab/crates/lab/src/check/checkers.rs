@@ -2,7 +2,6 @@
 //! Asks a kernel that checks itself, when its tests are over, what it found and whether it still
 //! checks: a checker that gave up finds nothing.
 
-use crate::results::Case;
 use crate::vm::Kernel;
 use crate::vm::command::shell_quote;
 use std::fs;
@@ -24,25 +23,12 @@ const AGE: u32 = 6;
 
 const SCRIPT: &str = include_str!("checkers.sh");
 
-/// The checker that is not asked after RDMA, and why.
-const KMEMLEAK: &str = "kmemleak";
-const AFTER_RDMA: &str = "after RDMA kmemleak finds tasks of the tests that nothing refers to, and a buffer that uverbs \
-    leaks; whether the tasks are leaked by Linux 7.3 is not known yet";
-
-/// The result that stands for kmemleak's, if `kernel` has it, after RDMA.
-pub fn not_asked(kernel: &Kernel) -> Option<Case> {
-    let name = format!("{NAME}: no memory leaked");
-    kernel
-        .has("DEBUG_KMEMLEAK")
-        .then(|| Case::skip(name, AFTER_RDMA))
-}
-
-/// Leaves the script in `dir` and returns the command that runs it in a guest of `kernel`, which has
-/// done `rdma` or not; `None` for a kernel without checkers.
-pub fn command(kernel: &Kernel, rdma: bool, dir: &Path) -> io::Result<Option<String>> {
+/// Leaves the script in `dir` and returns the command that runs it in a guest of `kernel`; `None` for
+/// a kernel without checkers.
+pub fn command(kernel: &Kernel, dir: &Path) -> io::Result<Option<String>> {
     let present: Vec<_> = CHECKERS
         .iter()
-        .filter(|(checker, option)| kernel.has(option) && !(rdma && *checker == KMEMLEAK))
+        .filter(|(_, option)| kernel.has(option))
         .map(|(checker, _)| *checker)
         .collect();
     if present.is_empty() {
@@ -160,23 +146,17 @@ mod tests {
         for file in ["arch/x86/boot/bzImage", "modules.order"] {
             fs::write(dir.path().join(file), "").unwrap();
         }
-        let kernel_with = |config: &str| {
+        let command_with = |config: &str| {
             fs::write(dir.path().join(".config"), config).unwrap();
-            Kernel::at(dir.path()).unwrap()
+            let kernel = Kernel::at(dir.path()).unwrap();
+            command(&kernel, &dir.path().join("out")).unwrap()
         };
-        let out = dir.path().join("out");
-        let plain = kernel_with("CONFIG_PCI=y\n");
-        assert_eq!(command(&plain, false, &out).unwrap(), None);
-        assert!(not_asked(&plain).is_none());
-        assert!(!out.exists());
-        let debug = kernel_with("CONFIG_DEBUG_KMEMLEAK=y\nCONFIG_PROVE_LOCKING=y\n");
-        for (rdma, end) in [(false, "6 lockdep kmemleak"), (true, "6 lockdep")] {
-            let command = command(&debug, rdma, &out).unwrap().unwrap();
-            assert!(
-                command.ends_with(&format!("checkers.sh' '' {end}")),
-                "{command}"
-            );
-        }
-        assert!(not_asked(&debug).is_some());
+        assert_eq!(command_with("CONFIG_PCI=y\n"), None);
+        assert!(!dir.path().join("out").exists());
+        let command = command_with("CONFIG_DEBUG_KMEMLEAK=y\nCONFIG_PROVE_LOCKING=y\n").unwrap();
+        assert!(
+            command.ends_with("checkers.sh' '' 6 lockdep kmemleak"),
+            "{command}"
+        );
     }
 }
