@@ -8,7 +8,7 @@
 //! 1. [`Function`]: the PCI function; memory is mapped, bus mastering and hints are switched on.
 //! 2. [`Commands`]: the command queue in memory; a register says which entries to run.
 //! 3. [`Adapter`]: bring-up, and every command as a method; objects are numbers with memory.
-//! 4. [`Eq`]: events, which raise interrupts; [`Cq`]: completions, which raise events when armed.
+//! 4. [`struct@Eq`]: events, which raise interrupts; [`Cq`]: completions, which raise events when armed.
 //! 5. [`Qp`] and [`Srq`]: queues of [requests](Request), rung for by doorbells.
 //! 6. [`Key`] and [`Umr`]: who may access which memory.
 //!

@@ -65,7 +65,7 @@ pub const STAND_IN: &str = include_str!("guest-udevadm.sh");
 const REPLACED: [&str; 2] = ["/usr/bin/udevadm", "/usr/bin/systemd-tmpfiles"];
 
 /// The command that starts `vng` in a mount namespace where `stand_in` takes the place of
-/// [`REPLACED`]; virtiofsd, and so the guest, sees that namespace.
+/// `REPLACED`; virtiofsd, and so the guest, sees that namespace.
 pub fn trimmed(unshare: &Path, stand_in: &Path, vng: &Path) -> Command {
     let binds: Vec<_> = REPLACED
         .iter()

@@ -53,7 +53,7 @@ pub fn lacks(what: &str) -> ! {
     panic!("this kernel lacks {what}");
 }
 
-/// Finds the feature in a conformance run, while neither of the devices that [`search`] asks is
+/// Finds the feature in a conformance run, while neither of the devices that `search` asks is
 /// open.
 pub fn find() {
     if !is_conformance() {
