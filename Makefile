@@ -43,6 +43,12 @@ conformance: ## the tests of the uAPI on a kernel of your own, case by case: KBU
 mutants: ## faults in the kernel half, one at a time: each must be found by the guest tests (hours)
 	@scripts/mutants $(ARGS)
 
+docs: ## the kernel's pages that are ours or changed, and the lab's crates, as HTML in out/docs
+	@scripts/docs build
+
+docs-check: ## that they build, and warn of nothing that the pristine kernel does not (a quarter of an hour)
+	@scripts/docs check
+
 bench: ## the benchmarks, as a table and as JSON: RDMA, commands, interrupts, memory, steering tags
 	@scripts/lab bench $(ARGS)
 
@@ -61,5 +67,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma check check-fast endurance conformance mutants bench series series-check shell clean distclean
+.PHONY: help demo demo-rdma check check-fast endurance conformance mutants docs docs-check bench series series-check shell clean distclean
 .NOTPARALLEL:

@@ -169,6 +169,10 @@ impl Host<'_> {
                 |results: &mut Results| self.series(results),
             ));
             parts.push(Part::new(
+                "host tests: scripts/docs check-lab",
+                |results: &mut Results| self.docs(results),
+            ));
+            parts.push(Part::new(
                 format!("misuse that must not compile on {}", kernel.name()),
                 |results: &mut Results| self.misuse(kernel, results),
             ));
@@ -218,6 +222,20 @@ impl Host<'_> {
             &mut command,
             SCRIPTS_LIMIT,
             &mut Tap::new("series"),
+            results,
+            self.interrupt,
+        )
+    }
+
+    /// What rustdoc says of the lab's crates.
+    fn docs(&self, results: &mut Results) -> Result<(), CheckError> {
+        let mut command = Command::new(self.args.repo.join("scripts/docs"));
+        command.arg("check-lab");
+        child::run(
+            "scripts/docs",
+            &mut command,
+            HOST_LIMIT,
+            &mut Tap::new("docs"),
             results,
             self.interrupt,
         )
