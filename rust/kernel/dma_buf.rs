@@ -23,14 +23,17 @@
 //!     device::Bound,
 //!     dma::DataDirection,
 //!     dma_buf::Attachment,
-//!     pci,
+//!     pci::{
+//!         self,
+//!         tph::Namespace, //
+//!     },
 //!     prelude::*, //
 //! };
 //!
 //! fn write(pdev: &pci::Device<Bound>, attachment: &Attachment) -> Result {
 //!     let resv = attachment.dmabuf().lock();
 //!     let mapping = attachment.map(pdev.as_ref(), &resv, DataDirection::FromDevice)?;
-//!     let hint = match pdev.tph_namespace() {
+//!     let hint = match Namespace::of(pdev) {
 //!         Some(namespace) => mapping.tph_hint(namespace)?,
 //!         None => None,
 //!     };

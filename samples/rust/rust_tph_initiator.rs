@@ -273,7 +273,7 @@ impl Initiator {
         let mapping = attachment.map(pdev.as_ref(), &resv, DataDirection::FromDevice)?;
 
         // Without a hint the data arrives all the same.
-        let hint = match pdev.tph_namespace() {
+        let hint = match Namespace::of(pdev) {
             None => None,
             Some(namespace) => mapping.tph_hint(namespace).unwrap_or_else(|e| {
                 dev_dbg!(pdev, "writing without a steering tag: {:?}\n", e);
@@ -435,7 +435,7 @@ impl MiscDevice for Session {
             REQ_TYPE => {
                 let state = initiator.state.lock();
 
-                return Ok(req_type(initiator.bound(&state)?.tph_namespace()).into());
+                return Ok(req_type(Namespace::of(initiator.bound(&state)?)).into());
             }
             _ => return Err(ENOTTY),
         }

@@ -70,7 +70,8 @@ use kernel::{
             Hint,
             MemoryType,
             Namespace,
-            ProcessingHint, //
+            ProcessingHint,
+            SteeringTag, //
         },
     },
     prelude::*,
@@ -175,12 +176,12 @@ impl Exporter for Memory {
         };
 
         // The firmware answers in the namespace that the requester has enabled.
-        if requester.tph_namespace() != Some(namespace) {
+        if Namespace::of(requester) != Some(namespace) {
             return Ok(None);
         }
 
         // Without firmware that knows, there is no tag.
-        let tag = requester.tph_cpu_tag(MemoryType::Volatile, self.cpu).ok();
+        let tag = SteeringTag::of_cpu(requester, MemoryType::Volatile, self.cpu).ok();
 
         Ok(tag.flatten().map(|tag| Hint {
             tag,

@@ -42,6 +42,15 @@ impl Namespace {
         matches!(self, Self::ExtSt)
     }
 
+    /// Returns the namespace in which `pdev` is enabled to emit requests with TPH.
+    ///
+    /// This is [`None`] before [`Requester::enable`], and also after a failed write to the ST
+    /// table, which disables TPH for the whole device: ask each time.
+    pub fn of(pdev: &Device) -> Option<Self> {
+        // SAFETY: By its type invariant `pdev.as_raw()` is a valid pointer to a `struct pci_dev`.
+        Self::from_req_type(unsafe { bindings::pcie_tph_enabled_req_type(pdev.as_raw()) })
+    }
+
     /// Decodes a TPH Requester Enable field (`PCI_TPH_CTRL_REQ_EN_MASK`).
     ///
     /// A requester uses the largest namespace that it is enabled for. Off and the reserved
@@ -82,6 +91,41 @@ pub enum SteeringTag {
 }
 
 impl SteeringTag {
+    /// Asks the firmware for the tag with which `requester` should write to CPU memory whose data
+    /// `cpu` will use.
+    ///
+    /// The tag is one of the namespace that `requester` is enabled for. It is [`None`] if there is
+    /// none: the C function answers that with tag zero, which here means no placement anyway.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the device is not below a Root Port, [`EINVAL`] if the firmware does not tell
+    /// tags.
+    pub fn of_cpu(requester: &Device, memory: MemoryType, cpu: CpuId) -> Result<Option<Self>> {
+        let Some(namespace) = Namespace::of(requester) else {
+            return Ok(None);
+        };
+        let mut tag = 0;
+
+        // SAFETY:
+        // - By its type invariant `requester.as_raw()` is a valid pointer to a `struct pci_dev`.
+        // - `tag` is valid for writes.
+        to_result(unsafe {
+            bindings::pcie_tph_get_cpu_st(
+                requester.as_raw(),
+                memory as bindings::tph_mem_type,
+                cpu.as_u32(),
+                &mut tag,
+            )
+        })?;
+
+        Ok(match (tag, namespace) {
+            (0, _) => None,
+            (tag, Namespace::St) => Some(Self::St(u8::try_from(tag)?)),
+            (tag, Namespace::ExtSt) => Some(Self::ExtSt(tag)),
+        })
+    }
+
     /// Returns the namespace in which this tag exists.
     #[inline]
     pub const fn namespace(self) -> Namespace {
@@ -306,52 +350,6 @@ pub enum MemoryType {
     Volatile = bindings::tph_mem_type_TPH_MEM_TYPE_VM,
     /// Persistent memory.
     Persistent = bindings::tph_mem_type_TPH_MEM_TYPE_PM,
-}
-
-impl Device {
-    /// Returns the namespace in which this device is enabled to emit requests with TPH.
-    ///
-    /// This is [`None`] before [`Requester::enable`], and also after a failed write to the ST
-    /// table, which disables TPH for the whole device: ask each time.
-    pub fn tph_namespace(&self) -> Option<Namespace> {
-        // SAFETY: By its type invariant `self.as_raw()` is a valid pointer to a `struct pci_dev`.
-        Namespace::from_req_type(unsafe { bindings::pcie_tph_enabled_req_type(self.as_raw()) })
-    }
-
-    /// Asks the firmware for the tag with which this device should write to CPU memory whose data
-    /// `cpu` will use.
-    ///
-    /// The tag is one of the namespace that the device is enabled for. It is [`None`] if there is
-    /// none: the C function answers that with tag zero, which here means no placement anyway.
-    ///
-    /// # Errors
-    ///
-    /// [`ENODEV`] if the device is not below a Root Port, [`EINVAL`] if the firmware does not tell
-    /// tags.
-    pub fn tph_cpu_tag(&self, memory: MemoryType, cpu: CpuId) -> Result<Option<SteeringTag>> {
-        let Some(namespace) = self.tph_namespace() else {
-            return Ok(None);
-        };
-        let mut tag = 0;
-
-        // SAFETY:
-        // - By its type invariant `self.as_raw()` is a valid pointer to a `struct pci_dev`.
-        // - `tag` is valid for writes.
-        to_result(unsafe {
-            bindings::pcie_tph_get_cpu_st(
-                self.as_raw(),
-                memory as bindings::tph_mem_type,
-                cpu.as_u32(),
-                &mut tag,
-            )
-        })?;
-
-        Ok(match (tag, namespace) {
-            (0, _) => None,
-            (tag, Namespace::St) => Some(SteeringTag::St(u8::try_from(tag)?)),
-            (tag, Namespace::ExtSt) => Some(SteeringTag::ExtSt(tag)),
-        })
-    }
 }
 
 #[cfg(CONFIG_RUST_PCI_TPH_KUNIT_TEST)]

@@ -181,7 +181,7 @@ unsafe extern "C" fn mlx5_ib_dmabuf_tph_ask(
     // SAFETY: As above, for `dmabuf` and `DmaBuf`.
     let dmabuf = unsafe { &*dmabuf.cast::<DmaBuf>() };
 
-    let Some(namespace) = pdev.tph_namespace() else {
+    let Some(namespace) = Namespace::of(pdev) else {
         return;
     };
 
@@ -232,7 +232,7 @@ unsafe extern "C" fn mlx5_ib_dmabuf_tph_renew(
         let dmabuf = unsafe { &*dmabuf.cast::<DmaBuf>() };
 
         // A failed write to the table has turned TPH off: no hint of any mkey is emitted any more.
-        let Some(namespace) = pdev.tph_namespace() else {
+        let Some(namespace) = Namespace::of(pdev) else {
             return Ok(0);
         };
 
