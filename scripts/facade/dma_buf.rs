@@ -1,0 +1,1 @@
+../../rust/kernel/dma_buf.rs

@@ -1,0 +1,1 @@
+../../../rust/kernel/pci/tph.rs
