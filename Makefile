@@ -3,12 +3,13 @@
 
 help: ## show this
 	@echo 'Commands:'
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z_-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 22
 	@echo 'Variables:'
 	@sed -n 's/^#   \([A-Z]*=[^ ]*\) */  \1	/p' $(MAKEFILE_LIST) | expand -t 22
 
 #   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read); conformance and endurance build it as it is
 #   KBUILD=dir the build directory of a kernel of your own, for conformance and endurance (it is only read)
+#   KDIR=dir   the kernel to build modules for: the directory that it was built in (default: that of the running kernel)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
 #   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan)
 #   JOBS=n     parallel jobs; for check also guests at a time (default: one for each CPU)
@@ -49,6 +50,18 @@ docs: ## the kernel's pages that are ours or changed, and the lab's crates, as H
 docs-check: ## that they build, and warn of nothing that the pristine kernel does not (a quarter of an hour)
 	@scripts/docs check
 
+modules: ## build the samples and the tests' modules out of tree, KDIR=; CLIPPY=1 has Clippy look at them
+	+@scripts/modules build
+
+modules_install: ## install them, below INSTALL_MOD_PATH= if that is given
+	+@scripts/modules install
+
+modules_clean: ## remove what was built of them
+	@scripts/modules clean
+
+rust-analyzer: ## write rust-project.json, which tells editors about the modules: KDIR=
+	+@scripts/modules rust-analyzer
+
 bench: ## the benchmarks, as a table and as JSON: RDMA, commands, interrupts, memory, steering tags
 	@scripts/lab bench $(ARGS)
 
@@ -67,5 +80,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma check check-fast endurance conformance mutants docs docs-check bench series series-check shell clean distclean
+.PHONY: help demo demo-rdma check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer bench series series-check shell clean distclean
 .NOTPARALLEL:
