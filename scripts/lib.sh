@@ -7,7 +7,7 @@ PATH=$PATH:/usr/sbin:/sbin # an ordinary user's may lack them
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034 # for the scripts that source this
 REPO=${SCRIPTS%/scripts}
-CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rust-tph}
+CACHE=${CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/rust-tph}
 V=${V:-0}
 
 # Inside the toolbox the repository and the cache have other names than the user knows them by.

@@ -110,7 +110,7 @@ pub fn check(
         .collect();
     let mut parts = Vec::new();
     if !args.guest_only && !args.endurance {
-        parts.extend(host.parts(&targets[0].kernel));
+        parts.extend(host.parts(targets));
     }
     for guest in &guests {
         parts.extend(guest.parts());
@@ -154,7 +154,8 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn parts<'a>(&'a self, kernel: &'a Kernel) -> Vec<Part<'a>> {
+    fn parts<'a>(&'a self, targets: &'a [Target]) -> Vec<Part<'a>> {
+        let kernel = &targets[0].kernel;
         let mut parts = vec![Part::new(
             "host tests: cargo test",
             |results: &mut Results| self.lab(results),
@@ -179,6 +180,10 @@ impl Host<'_> {
             parts.push(Part::new(
                 format!("the ConnectX model's tables against {}", kernel.name()),
                 |results: &mut Results| self.layouts(kernel, results),
+            ));
+            parts.push(Part::new(
+                "modules built out of tree",
+                |results: &mut Results| self.modules(targets, results),
             ));
         }
         parts
@@ -257,6 +262,22 @@ impl Host<'_> {
             &mut command,
             HOST_LIMIT,
             &mut Tap::new("layouts"),
+            results,
+            self.interrupt,
+        )
+    }
+
+    /// The modules, built out of tree for every kernel, and for what is none for them.
+    fn modules(&self, targets: &[Target], results: &mut Results) -> Result<(), CheckError> {
+        let mut command = Command::new(self.args.repo.join("scripts/modules-check"));
+        command
+            .arg(self.args.out.join("modules"))
+            .args(targets.iter().map(|target| target.kernel.dir()));
+        child::run(
+            "scripts/modules-check",
+            &mut command,
+            HOST_LIMIT,
+            &mut Tap::new("modules"),
             results,
             self.interrupt,
         )
