@@ -2,8 +2,9 @@
 
 //! The crate `kernel` of a kernel that has the C half of the series only, with the Rust half added.
 //!
-//! It is compiled into a module that is built out of tree, whose own crate knows it as `kernel`. The abstractions are the
-//! files below `rust/kernel/`, reached by symbolic links: `#[path]` would let a file look for its submodules elsewhere.
+//! It is compiled into a module that is built out of tree, whose own crate knows it as `kernel`. The
+//! abstractions are the files below `rust/kernel/`, reached by symbolic links: with `#[path]`, a file
+//! would look for its submodules elsewhere.
 
 pub use ::kernel::*;
 
