@@ -74,6 +74,13 @@ test_without_KDIR_it_is_the_running_kernel() {
 	fails 'KDIR=/lib/modules/9.9.9-none/build is not a directory' repo/scripts/modules build
 }
 
+test_nobody_needs_a_home_to_build_modules() { # dkms may run without one
+	fake_tools
+	fake_kdir kdir
+	env -u HOME -u CACHE -u XDG_CACHE_HOME KDIR="$T/kdir" repo/scripts/modules build
+	grep -q 'modules$' made
+}
+
 test_a_directory_that_is_no_kernel_is_refused() {
 	fake_tools
 	mkdir kdir
