@@ -53,6 +53,8 @@ pub struct Endpoint {
     /// Bus, device and function under which the guest will see it, for its completions and its serial
     /// number: QEMU does not tell. Requests carry what the driver says.
     pub bdf: Bdf,
+    /// Where it is, for those who draw a trace: see [`Tap::placed`].
+    pub path: String,
     /// What it is.
     pub kind: Kind,
 }
@@ -150,7 +152,11 @@ struct Served {
 /// When it returns, every socket listens.
 pub fn serve(topology: &Topology) -> Result<Running, Error> {
     let tap = match &topology.trace_dir {
-        Some(dir) => Tap::limited(dir, topology.trace_limit)?,
+        Some(dir) => {
+            let endpoints = topology.endpoints.iter();
+            let paths = endpoints.map(|endpoint| (endpoint.name.clone(), endpoint.path.clone()));
+            Tap::limited(dir, topology.trace_limit)?.placed(paths)
+        }
         None => Tap::discard(),
     };
     let fabric = match &topology.iommu {

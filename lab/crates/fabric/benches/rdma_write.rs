@@ -98,9 +98,9 @@ impl Bench {
         let mut chunk = [0; CHUNK];
         for at in (0..VOLUME).step_by(CHUNK) {
             let at = RAM + (at % span) as u64;
-            self.requester.read_all(at, &mut chunk, want).unwrap();
+            self.requester.read_all(at, &mut chunk, want, None).unwrap();
             let to = at + VOLUME as u64;
-            self.requester.write_all(to, &chunk, want).unwrap();
+            self.requester.write_all(to, &chunk, want, None).unwrap();
         }
     }
 

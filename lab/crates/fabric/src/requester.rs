@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sending requests.
 
-use crate::{DmaError, Fabric, Want, state::State};
+use crate::{DmaError, Fabric, Want, state::State, trace::Object};
 use std::sync::MutexGuard;
 use tlp::Bdf;
 
@@ -32,7 +32,7 @@ impl Requester {
     /// `Ok` means that the TLP was sent. Writes are posted: that nobody took it shows in the trace
     /// only.
     pub fn write(&self, addr: u64, data: &[u8], want: impl Into<Want>) -> Result<usize, DmaError> {
-        self.egress(addr)?
+        self.egress(addr, None)?
             .write(self.port, self.id, addr, data, want.into())
     }
 
@@ -43,19 +43,26 @@ impl Requester {
 
     /// As [`Requester::read`], with a hint. A hinted read asks for whole DWs.
     pub fn read_with(&self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
-        self.egress(addr)?
+        self.egress(addr, None)?
             .read(self.port, self.id, addr, data, want)
     }
 
     /// Emits memory writes for all of `data`, as [`Requester::write`] emits one.
     ///
-    /// It stops at the first that cannot be sent. Others send, and gates close, between two pages.
-    pub fn write_all(&self, addr: u64, data: &[u8], want: impl Into<Want>) -> Result<(), DmaError> {
+    /// It stops at the first that cannot be sent. Others send, and gates close, between two pages. The
+    /// trace says that they are for `object`.
+    pub fn write_all(
+        &self,
+        addr: u64,
+        data: &[u8],
+        want: impl Into<Want>,
+        object: Option<Object>,
+    ) -> Result<(), DmaError> {
         let want = want.into();
         let mut done = 0;
         while done < data.len() {
             let at = addr.wrapping_add(done as u64);
-            let mut state = self.egress(at)?;
+            let mut state = self.egress(at, object)?;
             done += state.write_page(self.port, self.id, at, &data[done..], want)?;
         }
         Ok(())
@@ -63,21 +70,28 @@ impl Requester {
 
     /// Emits memory reads for all of `data`, as [`Requester::read_with`] emits one.
     ///
-    /// It stops at the first that fails; what `data` holds then is not said.
-    pub fn read_all(&self, addr: u64, data: &mut [u8], want: Want) -> Result<(), DmaError> {
+    /// It stops at the first that fails; what `data` holds then is not said. The trace says that they
+    /// are for `object`.
+    pub fn read_all(
+        &self,
+        addr: u64,
+        data: &mut [u8],
+        want: Want,
+        object: Option<Object>,
+    ) -> Result<(), DmaError> {
         let mut done = 0;
         while done < data.len() {
             let at = addr.wrapping_add(done as u64);
-            let mut state = self.egress(at)?;
+            let mut state = self.egress(at, object)?;
             done += state.read_page(self.port, self.id, at, &mut data[done..], want)?;
         }
         Ok(())
     }
 
-    /// The fabric, ready to take a request to `addr`.
-    fn egress(&self, addr: u64) -> Result<MutexGuard<'_, State>, DmaError> {
+    /// The fabric, ready to take a request to `addr` for `object`.
+    fn egress(&self, addr: u64, object: Option<Object>) -> Result<MutexGuard<'_, State>, DmaError> {
         let mut state = self.translated(addr)?;
-        state.tap.tick()?;
+        state.tap.tick(object)?;
         Ok(state)
     }
 

@@ -306,19 +306,27 @@ fn all_of_it_is_sent_page_by_page() {
     let bench = Bench::new(Mode::Flit);
     let requester = bench.requester();
     let data: Vec<u8> = (0..600).map(|n: u16| n.to_le_bytes()[0]).collect();
-    requester.write_all(BAR + 0xf01, &data, HINT_ONLY).unwrap();
+    requester
+        .write_all(BAR + 0xf01, &data, HINT_ONLY, None)
+        .unwrap();
     assert_eq!(bench.completer.take().len(), 5, "as they are cut otherwise");
-    requester.write_all(RAM + 0xf01, &data, HINT_ONLY).unwrap();
+    requester
+        .write_all(RAM + 0xf01, &data, HINT_ONLY, None)
+        .unwrap();
     let mut got = [0; 600];
     requester
-        .read_all(RAM + 0xf01, &mut got, HINT_ONLY)
+        .read_all(RAM + 0xf01, &mut got, HINT_ONLY, None)
         .unwrap();
     assert_eq!(got, data[..]);
     let past = RAM + RAM_SIZE - 4;
-    assert!(requester.read_all(past, &mut [0; 8], HINT_ONLY).is_err());
+    assert!(
+        requester
+            .read_all(past, &mut [0; 8], HINT_ONLY, None)
+            .is_err()
+    );
     bench.initiator.set_command(false, false);
     assert!(matches!(
-        requester.write_all(RAM, &data, None),
+        requester.write_all(RAM, &data, None, None),
         Err(DmaError::BusMasterOff)
     ));
 }

@@ -146,7 +146,7 @@ impl Run {
                 data,
                 want,
                 all: true,
-            } => Box::new(self.requester.write_all(*addr, data, *want)),
+            } => Box::new(self.requester.write_all(*addr, data, *want, None)),
             Step::Write {
                 addr, data, want, ..
             } => Box::new(self.requester.write(*addr, data, *want)),
@@ -158,7 +158,7 @@ impl Run {
             } => {
                 let mut data = vec![0x55; *len];
                 let read = if *all {
-                    let read = self.requester.read_all(*addr, &mut data, *want);
+                    let read = self.requester.read_all(*addr, &mut data, *want, None);
                     read.map(|()| *len)
                 } else {
                     self.requester.read_with(*addr, &mut data, *want)

@@ -126,6 +126,7 @@ fn endpoint(device: Device, devices: Devices) -> Endpoint {
     };
     Endpoint {
         bdf: device.bdf,
+        path: devices.topology.path(&device),
         name: device.name.into(),
         kind: match device.role {
             Role::Initiator => Kind::Initiator(InitiatorConfig { extended: false }),

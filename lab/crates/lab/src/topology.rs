@@ -170,6 +170,28 @@ impl Topology {
         }
     }
 
+    /// Where one of its devices is: the buses from the root bus on, and its address.
+    pub fn path(self, device: &Device) -> String {
+        let mut path = format!(
+            "{:02x}:{:02x}.{:x}",
+            device.bdf.bus(),
+            device.bdf.device(),
+            device.bdf.function()
+        );
+        let value = |part: &'static str, name: &str| {
+            let mut values = part.split(',').filter_map(|value| value.split_once('='));
+            values.find_map(|(known, value)| (known == name).then_some(value))
+        };
+        let mut next = Some(device.bus);
+        while let Some(bus) = next {
+            path = format!("{bus}/{path}");
+            let mut parts = self.fabric().iter();
+            let part = parts.find(|part| value(part, "id") == Some(bus));
+            next = part.and_then(|part| value(part, "bus"));
+        }
+        path
+    }
+
     /// Whether QEMU has an IOMMU.
     pub fn has_iommu(self) -> bool {
         self == Self::T2
@@ -395,6 +417,19 @@ mod tests {
                 let made = topology.fabric().iter().any(|part| part.contains(&id));
                 assert!(made || device.bus == "pcie.0", "{}", device.bus);
             }
+        }
+    }
+
+    #[test]
+    fn a_path_leads_from_the_root_bus_to_the_device() {
+        for (topology, expected) in [
+            (Topology::T1, "pcie.0/00:11.0"),
+            (Topology::T2, "pcie.0/00:11.0"),
+            (Topology::T3, "pcie.0/root-port/switch/arm1/04:00.0"),
+            (Topology::T4, "pcie.0/root-port/01:00.1"),
+        ] {
+            let device = &topology.devices(Path::new("/r"))[1];
+            assert_eq!(topology.path(device), expected);
         }
     }
 

@@ -6,7 +6,10 @@
 //! given back would make the guest crash far from the cause.
 
 use super::complaints::Complaints;
-use fabric::{DmaError, Requester, Want};
+use fabric::{
+    DmaError, Requester, Want,
+    trace::{Object, ObjectKind},
+};
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +45,25 @@ impl Display for Owner {
             Self::Qp(number) => write!(f, "QP {number}"),
             Self::Mkey(index) => write!(f, "mkey {index:#x}"),
         }
+    }
+}
+
+/// What the trace calls it.
+impl From<Owner> for Object {
+    fn from(owner: Owner) -> Self {
+        let (kind, number) = match owner {
+            Owner::CommandQueue => (ObjectKind::CommandQueue, 0),
+            Owner::Command(entry) => (
+                ObjectKind::Command,
+                u32::try_from(entry).unwrap_or(u32::MAX),
+            ),
+            Owner::Eq(number) => (ObjectKind::Eq, number),
+            Owner::Cq(number) => (ObjectKind::Cq, number),
+            Owner::Srq(number) => (ObjectKind::Srq, number),
+            Owner::Qp(number) => (ObjectKind::Qp, number),
+            Owner::Mkey(index) => (ObjectKind::Mkey, index),
+        };
+        Self { kind, number }
     }
 }
 
@@ -199,14 +221,18 @@ impl Dma {
     /// Fills `data` from the front of `span`.
     pub fn read_span(&self, span: Span, data: &mut [u8], want: Want) -> Result<(), Fault> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let read = self.requester.read_all(span.addr, data, want);
+        let read = self
+            .requester
+            .read_all(span.addr, data, want, Some(span.owner.into()));
         read.map_err(|source| span.fault(source))
     }
 
     /// Writes `data` to the front of `span`.
     pub fn write_span(&self, span: Span, data: &[u8], want: Want) -> Result<(), Fault> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let written = self.requester.write_all(span.addr, data, want);
+        let written = self
+            .requester
+            .write_all(span.addr, data, want, Some(span.owner.into()));
         written.map_err(|source| span.fault(source))
     }
 

@@ -58,6 +58,7 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
         name: name.to_owned(),
         socket: dir.join(name),
         bdf: Bdf::new(0, slot, 0),
+        path: format!("pcie.0/00:{slot:02x}.0"),
         kind,
     };
     Topology {

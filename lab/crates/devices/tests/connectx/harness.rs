@@ -80,6 +80,7 @@ impl Lab {
                 name: name.clone(),
                 socket: socket.clone(),
                 bdf: Bdf::new(0, 0x10, 0),
+                path: "pcie.0/00:10.0".into(),
                 kind: Kind::ConnectX(ConnectXConfig::default()),
             }],
         });

@@ -2,17 +2,23 @@
 //! The analyzer tap: what the fabric recorded of each TLP, and the file that keeps it.
 //!
 //! The file is pcapng, little-endian. It has one interface (link type USER0, 147) per sender, named
-//! after it: interface 0 is `host`, the root complex with guest memory. A packet belongs to the
-//! interface of its sender. A request that the root complex passes on, as an IOMMU makes it, is a
+//! after it: interface 0 is `host`, the root complex with guest memory. Its description, if it has one,
+//! is its path from the root bus, such as `pcie.0/root-port/switch/arm0/03:00.0` (see [`Tap::placed`]).
+//! A packet belongs to the interface of its sender, and has the time at which the sender began the
+//! call that it stems from. A request that the root complex passes on, as an IOMMU makes it, is a
 //! packet of the host's that follows the one it stems from. A packet's data is a header of
 //! [`HEADER_LEN`] bytes and the TLP's bytes as on the wire:
 //!
 //! | byte | meaning |
 //! |-|-|
-//! | 0 | version of this header: 1 |
+//! | 0 | version of this header: 2 |
 //! | 1 | flags: bit 0 the link is in flit mode, bit 1 unsupported request; others 0 |
 //! | 2 | number of the interface that receives it; 0xff for an unsupported request |
 //! | 3 | BAR that receives it; 0xff if the receiver is the host or the packet a completion |
+//! | 4 | kind of the [`Object`] that the request is for ([`ObjectKind::code`]); 0 if the sender does not say |
+//! | 5-7 | its number, big-endian |
+//!
+//! A completion is for the object of its request.
 //!
 //! # Its end
 //!
@@ -35,11 +41,15 @@
 //! ```
 
 mod append;
+mod header;
+mod object;
 mod reader;
 mod record;
 mod tap;
 
-pub use reader::{ReadError, Reader, finish};
+pub use header::HEADER_LEN;
+pub use object::{Object, ObjectKind};
+pub use reader::{ReadError, Reader, Sender, finish};
 pub use record::{Destination, Record};
 pub use tap::{Tap, TapError};
 
@@ -49,12 +59,3 @@ pub const HOST: &str = "host";
 pub const BINARY_FILE: &str = "trace.pcapng";
 /// Most bytes of a trace, unless said otherwise.
 pub const DEFAULT_LIMIT: u64 = 256 << 20;
-
-/// Bytes in front of the TLP in a packet.
-pub const HEADER_LEN: usize = 4;
-
-const VERSION: u8 = 1;
-const FLAG_FLIT: u8 = 1 << 0;
-const FLAG_UNSUPPORTED: u8 = 1 << 1;
-/// No interface, or no BAR.
-const NONE: u8 = 0xff;

@@ -2,8 +2,9 @@
 //! The reading side of the binary trace.
 
 use super::{
-    Destination, FLAG_FLIT, FLAG_UNSUPPORTED, HEADER_LEN, NONE, Record, VERSION,
+    Destination, HEADER_LEN, Record,
     append::{self, Blocks},
+    header::Header,
 };
 use pcap_file::{
     DataLink, PcapError,
@@ -21,7 +22,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use thiserror::Error;
-use tlp::Mode;
 
 /// Why a binary trace cannot be read.
 #[derive(Debug, Error)]
@@ -35,7 +35,10 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The file ends within a block: it is a part of a trace. What came before is good.
-    #[error("the trace {path} ends within TLP {number}")]
+    #[error(
+        "the trace {path} ends within TLP {number}: it was cut, or its disk is full; \
+         what comes before is good"
+    )]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -43,13 +46,22 @@ pub enum ReadError {
         number: u64,
     },
     /// The file is no pcapng file, or not one of the lab's.
-    #[error("{path} is not a trace of the lab: {reason}")]
+    #[error("{path} is not a trace that this program can read: {reason}")]
     Format {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// A function on the fabric, or the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its name.
+    pub name: String,
+    /// Where it is, as [`super::Tap::placed`] was told.
+    pub path: Option<String>,
 }
 
 /// Iterates over the TLPs of a binary trace, in order of delivery.
@@ -89,6 +101,25 @@ impl Reader {
     #[must_use]
     pub const fn unrecorded(&self) -> u64 {
         self.unrecorded
+    }
+
+    /// The senders that are known so far; all whose TLPs were read are among them.
+    #[must_use]
+    pub fn senders(&self) -> Vec<Sender> {
+        let interfaces = self.blocks.interfaces().iter();
+        interfaces
+            .map(|interface| Sender {
+                name: interface_option(interface, |option| match option {
+                    InterfaceDescriptionOption::IfName(name) => Some(name),
+                    _ => None,
+                })
+                .unwrap_or_default(),
+                path: interface_option(interface, |option| match option {
+                    InterfaceDescriptionOption::IfDescription(path) => Some(path),
+                    _ => None,
+                }),
+            })
+            .collect()
     }
 
     fn next_record(&mut self) -> Option<Result<Record, ReadError>> {
@@ -151,36 +182,26 @@ fn to_record(
     number: u64,
     interfaces: &[InterfaceDescriptionBlock<'_>],
 ) -> Result<Record, String> {
-    let Some((&[version, flags, to, bar], bytes)) = packet.data.split_first_chunk::<HEADER_LEN>()
-    else {
+    // Without the right link type the rest means nothing.
+    let from = interface_name(interfaces, packet.interface_id, number)?;
+    let Some((&header, bytes)) = packet.data.split_first_chunk::<HEADER_LEN>() else {
         return Err(format!("packet {number} is shorter than its header"));
     };
-    if version != VERSION {
-        return Err(format!(
-            "packet {number} has version {version}, known is {VERSION}"
-        ));
-    }
-    if flags & !(FLAG_FLIT | FLAG_UNSUPPORTED) != 0 {
-        return Err(format!("packet {number} has unknown flags {flags:#04x}"));
-    }
-    let name = |id: u32| interface_name(interfaces, id, number);
-    let to = if flags & FLAG_UNSUPPORTED != 0 {
-        Destination::Nobody
-    } else {
-        Destination::To {
-            name: name(to.into())?,
-            bar: (bar != NONE).then_some(bar),
-        }
+    let header = Header::from_bytes(header).map_err(|what| format!("packet {number} {what}"))?;
+    let to = match header.receiver {
+        None => Destination::Nobody,
+        Some((receiver, bar)) => Destination::To {
+            name: interface_name(interfaces, receiver.into(), number)?,
+            bar,
+        },
     };
     Ok(Record {
         number,
-        from: name(packet.interface_id)?,
+        time: u64::try_from(packet.timestamp.as_nanos()).unwrap_or(u64::MAX),
+        from,
         to,
-        mode: if flags & FLAG_FLIT != 0 {
-            Mode::Flit
-        } else {
-            Mode::NonFlit
-        },
+        mode: header.mode,
+        object: header.object,
         bytes: bytes.to_vec(),
     })
 }
@@ -195,16 +216,26 @@ fn interface_name(
         .and_then(|id| interfaces.get(id))
         .ok_or_else(|| format!("packet {number} names interface {id}, which is not there"))?;
     if interface.linktype != DataLink::USER0 {
-        return Err(format!("interface {id} is not of link type USER0"));
+        return Err(format!(
+            "interface {id} has link type {:?}, those of the lab have USER0 (147)",
+            interface.linktype
+        ));
     }
+    interface_option(interface, |option| match option {
+        InterfaceDescriptionOption::IfName(name) => Some(name),
+        _ => None,
+    })
+    .ok_or_else(|| format!("interface {id} has no name"))
+}
+
+fn interface_option(
+    interface: &InterfaceDescriptionBlock<'_>,
+    wanted: impl for<'a> Fn(&'a InterfaceDescriptionOption<'_>) -> Option<&'a str>,
+) -> Option<String> {
     interface
         .options
         .iter()
-        .find_map(|option| match option {
-            InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
-            _ => None,
-        })
-        .ok_or_else(|| format!("interface {id} has no name"))
+        .find_map(|option| wanted(option).map(str::to_owned))
 }
 
 fn explain(error: PcapError, path: PathBuf, number: u64) -> ReadError {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One recorded TLP.
 
+use super::Object;
 use std::fmt;
 use tlp::{DecodeError, Mode, Tlp, text::Analyzer};
 
@@ -15,12 +16,16 @@ const PAYLOAD_SHOWN: usize = 8;
 pub struct Record {
     /// Position in the trace, from 1.
     pub number: u64,
+    /// Nanoseconds since 1970 when the sender began the call that it stems from.
+    pub time: u64,
     /// Name of the sender.
     pub from: String,
     /// Who received it.
     pub to: Destination,
     /// Mode of the link.
     pub mode: Mode,
+    /// What the request is for, or that which a completion answers, if the sender says so.
+    pub object: Option<Object>,
     /// The TLP as on the wire.
     pub bytes: Vec<u8>,
 }

@@ -2,8 +2,9 @@
 //! The writing side of the trace.
 
 use super::{
-    BINARY_FILE, DEFAULT_LIMIT, FLAG_FLIT, FLAG_UNSUPPORTED, HEADER_LEN, HOST, NONE, VERSION,
+    BINARY_FILE, DEFAULT_LIMIT, HEADER_LEN, HOST, Object,
     append::Append,
+    header::{Header, NONE},
 };
 use pcap_file::{
     DataLink, Endianness, PcapError,
@@ -52,6 +53,8 @@ pub enum TapError {
 /// Records what travels on a fabric.
 pub struct Tap {
     names: Vec<String>,
+    /// Names of senders to come, and their paths.
+    paths: Vec<(String, String)>,
     trace: Option<Trace>,
 }
 
@@ -63,6 +66,8 @@ struct Trace {
     limit: u64,
     /// Nanoseconds since 1970 when the current call began.
     now: u64,
+    /// What the current call is for.
+    object: Option<Object>,
     /// What follows the trace's end, once that is reached.
     beyond: Option<Beyond>,
 }
@@ -93,10 +98,12 @@ impl Tap {
                 blocks: blocks.map_err(into_io)?,
                 limit,
                 now: 0,
+                object: None,
                 beyond: None,
             };
             let mut tap = Self {
                 names: vec![],
+                paths: vec![],
                 trace: Some(trace),
             };
             tap.add_sender(HOST)?;
@@ -110,8 +117,17 @@ impl Tap {
     pub fn discard() -> Self {
         Self {
             names: vec![HOST.to_owned()],
+            paths: vec![],
             trace: None,
         }
+    }
+
+    /// Says where senders that will be added are, by their names: the buses from the root bus on, and
+    /// the address, with `/` between them. The trace keeps it for those who draw it.
+    #[must_use]
+    pub fn placed(mut self, paths: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.paths.extend(paths);
+        self
     }
 
     /// True if a sender has this name.
@@ -124,7 +140,11 @@ impl Tap {
         self.names.push(name.to_owned());
         match &mut self.trace {
             // A trace that has ended has no packets of this sender.
-            Some(trace @ Trace { beyond: None, .. }) => trace.add_interface(name),
+            Some(trace @ Trace { beyond: None, .. }) => {
+                let mut paths = self.paths.iter();
+                let placed = paths.find(|(placed, _)| placed == name);
+                trace.add_interface(name, placed.map(|(_, path)| path.as_str()))
+            }
             _ => Ok(()),
         }
     }
@@ -134,11 +154,12 @@ impl Tap {
         matches!(self.trace, Some(Trace { beyond: None, .. }))
     }
 
-    /// Takes the time for the TLPs of one call.
-    pub(crate) fn tick(&mut self) -> io::Result<()> {
+    /// Takes the time for the TLPs of one call, which are for `object`.
+    pub(crate) fn tick(&mut self, object: Option<Object>) -> io::Result<()> {
         if let Some(trace @ Trace { beyond: None, .. }) = &mut self.trace {
             let now = SystemTime::UNIX_EPOCH.elapsed().map_err(io::Error::other)?;
             trace.now = u64::try_from(now.as_nanos()).map_err(io::Error::other)?;
+            trace.object = object;
         }
         Ok(())
     }
@@ -180,18 +201,12 @@ impl Tap {
             return Ok(());
         };
         if trace.beyond.is_none() {
-            let mut flags = 0;
-            if mode == Mode::Flit {
-                flags |= FLAG_FLIT;
-            }
-            if to.is_none() {
-                flags |= FLAG_UNSUPPORTED;
-            }
-            let receiver = to
-                .and_then(|(receiver, _)| u8::try_from(receiver).ok())
-                .unwrap_or(NONE);
-            let bar = to.and_then(|(_, bar)| bar).unwrap_or(NONE);
-            if trace.packet(from, [VERSION, flags, receiver, bar], bytes)? {
+            let header = Header {
+                mode,
+                receiver: to.map(|(receiver, bar)| (u8::try_from(receiver).unwrap_or(NONE), bar)),
+                object: trace.object,
+            };
+            if trace.packet(from, header.to_bytes(), bytes)? {
                 return Ok(());
             }
             trace.end()?;
@@ -201,15 +216,16 @@ impl Tap {
 }
 
 impl Trace {
-    fn add_interface(&mut self, name: &str) -> io::Result<()> {
+    fn add_interface(&mut self, name: &str, path: Option<&str>) -> io::Result<()> {
+        let path = path.map(|path| InterfaceDescriptionOption::IfDescription(Cow::Borrowed(path)));
+        let mut options = vec![InterfaceDescriptionOption::IfName(Cow::Borrowed(name))];
+        options.extend(path);
+        // Timestamps count 10^-9 s.
+        options.push(InterfaceDescriptionOption::IfTsResol(9));
         let interface = InterfaceDescriptionBlock {
             linktype: DataLink::USER0,
             snaplen: 0,
-            options: vec![
-                InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
-                // Timestamps count 10^-9 s.
-                InterfaceDescriptionOption::IfTsResol(9),
-            ],
+            options,
         };
         self.block(interface).map(drop)
     }
@@ -249,7 +265,7 @@ impl Trace {
         // Captured, and on the wire.
         head[5] = data_len.to_le_bytes();
         head[6] = data_len.to_le_bytes();
-        head[7] = header;
+        head.as_flattened_mut()[PACKET_HEAD..].copy_from_slice(&header);
         self.file.append([head.as_flattened(), tlp, &block_len])?;
         Ok(true)
     }

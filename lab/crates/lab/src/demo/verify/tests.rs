@@ -33,6 +33,8 @@ fn record(number: u64, mode: Mode, write: &Tlp<'_>) -> Record {
     };
     Record {
         number,
+        time: 0,
+        object: None,
         from: from.into(),
         to: Destination::To {
             name: "accelerator".into(),
