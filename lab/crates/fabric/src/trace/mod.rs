@@ -46,6 +46,8 @@ mod object;
 mod reader;
 mod record;
 mod tap;
+#[cfg(test)]
+mod wireshark;
 
 pub use header::HEADER_LEN;
 pub use object::{Object, ObjectKind};

@@ -145,3 +145,36 @@ pub fn packet() -> impl Strategy<Value = Packet> {
         completion().prop_map(|(header, payload)| Packet::Completion(header, payload)),
     ]
 }
+
+/// Brings a packet within what non-flit mode can carry: 10-bit tags, no tag on a hinted write, all
+/// byte enables on a hinted read.
+pub fn nonflit(packet: Packet) -> Packet {
+    let tag = |request: MemRequest, mask| request.with_tag(request.tag() & mask).unwrap();
+    match packet {
+        Packet::Read(request) => {
+            let last = if request.len_dw() == 1 { 0 } else { 0xf };
+            let request = match request.hint() {
+                Some(_) => request.with_byte_enables(0xf, last).unwrap(),
+                None => request,
+            };
+            Packet::Read(tag(request, 0x3ff))
+        }
+        Packet::Write(request, payload) => {
+            let mask = if request.hint().is_some() { 0 } else { 0x3ff };
+            Packet::Write(tag(request, mask), payload)
+        }
+        Packet::Completion(header, payload) => {
+            let narrow = CompletionHeader::new(
+                header.completer(),
+                header.requester(),
+                header.tag() & 0x3ff,
+                header.status(),
+                header.byte_count(),
+                header.lower_address(),
+            )
+            .and_then(|narrow| narrow.with_tc(header.tc()))
+            .and_then(|narrow| narrow.with_attr(header.attr()));
+            Packet::Completion(narrow.unwrap(), payload)
+        }
+    }
+}
