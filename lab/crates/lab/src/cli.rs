@@ -2,6 +2,7 @@
 //! The options of the command line.
 
 use crate::topology::{Devices, LinkMode, Topology};
+use crate::trace::filter::Filter;
 use clap::{Args, Parser, Subcommand};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -28,8 +29,9 @@ pub enum Command {
     Bench(BenchArgs),
     /// Open a shell in the guest, with the devices present
     Shell(ShellArgs),
-    /// Decode binary traces to an analyzer's text
-    Trace(TraceArgs),
+    /// Show what a trace holds: as text, sums, or a page
+    #[command(subcommand)]
+    Trace(TraceCommand),
     /// Serve the devices to a QEMU (the other commands do this themselves)
     Devices(ServeArgs),
 }
@@ -163,12 +165,42 @@ pub struct ShellArgs {
     pub devices: Devices,
 }
 
-/// Options of `lab trace`.
+/// The subcommands of `lab trace`.
+#[derive(Debug, Subcommand)]
+pub enum TraceCommand {
+    /// Print every TLP as an analyzer does
+    List(TraceArgs),
+    /// Print who sent how much to whom, for what, and with which tags
+    Summary(TraceArgs),
+    /// Write a page to look at in a browser, beside the trace or to --out
+    Html(TraceOutArgs),
+    /// Write a trace with a part of the TLPs
+    Filter(TraceOutArgs),
+}
+
+/// Options of `lab trace list` and `lab trace summary`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// Traces (pcapng)
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub filter: Filter,
+}
+
+/// Options of `lab trace html` and `lab trace filter`.
+#[derive(Debug, Args)]
+pub struct TraceOutArgs {
+    /// The trace (pcapng)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The file to write; a part of a trace replaces none [default: FILE with the ending html, or part.pcapng]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub filter: Filter,
 }
 
 /// Options of `lab devices`.
@@ -189,7 +221,7 @@ pub struct ServeArgs {
 }
 
 /// A number in decimal, or in hexadecimal after `0x`, that fits into `T`.
-fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+pub(crate) fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),

@@ -43,8 +43,8 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             serve::serve(&args)?;
             Ok(true)
         }
-        Command::Trace(args) => {
-            trace::print(&args.files, &mut stdout().lock())?;
+        Command::Trace(command) => {
+            trace::run(&command, &mut stdout().lock())?;
             Ok(true)
         }
         Command::Demo(args) => {

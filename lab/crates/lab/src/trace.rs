@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Prints traces as an analyzer's text.
+//! Shows what traces hold: as an analyzer's text, as sums, as a page; and takes parts of them.
 
-use fabric::trace::{BINARY_FILE, ReadError, Reader, finish};
+pub mod filter;
+mod page;
+pub mod summary;
+
+use crate::cli::TraceCommand;
+use crate::style::relative;
+use fabric::trace::{BINARY_FILE, ReadError, Reader, extract, finish};
+use filter::Filter;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use summary::Summary;
 
 /// Name of a trace's text, next to the trace.
 pub const TEXT_FILE: &str = "trace.txt";
+/// Name of the page of a demo's trace, next to the trace.
+pub const PAGE_FILE: &str = "trace.html";
 /// Length of the longest trace whose text is written at the end of a run: it takes about a second.
 const TEXT_MAX: u64 = 8 << 20;
 
@@ -20,10 +30,94 @@ pub enum TraceError {
     /// The output takes no more.
     #[error("cannot write the text of the trace: {0}")]
     Write(#[from] io::Error),
+    /// A file cannot be written.
+    #[error("cannot write {}: {error}; give another one with --out", .path.display())]
+    Out {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A part of a trace would take the place of a file.
+    #[error("{} exists; remove it, or give another file with --out", .0.display())]
+    Exists(PathBuf),
 }
 
-/// Writes every TLP of every file to `to`, decoded from its bytes, with an empty line between two.
-pub fn print(files: &[PathBuf], to: &mut dyn Write) -> Result<(), TraceError> {
+/// Does what the command line asks for; what is to be read goes to `to`.
+pub fn run(command: &TraceCommand, to: &mut dyn Write) -> Result<(), TraceError> {
+    match command {
+        TraceCommand::List(args) => print(&args.files, &args.filter, to),
+        TraceCommand::Summary(args) => {
+            for (at, file) in args.files.iter().enumerate() {
+                if args.files.len() > 1 {
+                    let gap = if at == 0 { "" } else { "\n" };
+                    writeln!(to, "{gap}## {}", file.display())?;
+                }
+                write!(to, "{}", summarize(file, &args.filter)?)?;
+            }
+            to.flush()?;
+            Ok(())
+        }
+        TraceCommand::Html(args) => {
+            let out = args
+                .out
+                .clone()
+                .unwrap_or_else(|| args.file.with_extension("html"));
+            write_page(
+                &args.file,
+                &out,
+                &args.file.display().to_string(),
+                &args.filter,
+            )?;
+            writeln!(to, "{}", relative(&out.display().to_string()))?;
+            Ok(())
+        }
+        TraceCommand::Filter(args) => {
+            let out = args
+                .out
+                .clone()
+                .unwrap_or_else(|| args.file.with_extension("part.pcapng"));
+            if out.exists() {
+                return Err(TraceError::Exists(out));
+            }
+            let kept = extract(&args.file, &out, |record| args.filter.takes(record))?;
+            writeln!(to, "{}: {kept} TLPs", relative(&out.display().to_string()))?;
+            Ok(())
+        }
+    }
+}
+
+/// Sums up the TLPs of the trace that `filter` takes.
+pub fn summarize(file: &Path, filter: &Filter) -> Result<Summary, ReadError> {
+    let mut summary = Summary::default();
+    let mut reader = Reader::open(file)?;
+    for record in reader.by_ref() {
+        let record = record?;
+        if filter.takes(&record) {
+            summary.add(&record);
+        }
+    }
+    summary.end(&reader);
+    Ok(summary)
+}
+
+/// Writes the page of a trace, of which `title` says what it is.
+pub fn write_page(
+    trace: &Path,
+    out: &Path,
+    title: &str,
+    filter: &Filter,
+) -> Result<(), TraceError> {
+    let page = page::page(trace, title, filter)?;
+    fs::write(out, page).map_err(|error| TraceError::Out {
+        path: out.to_owned(),
+        error,
+    })
+}
+
+/// Writes every TLP of every file that `filter` takes to `to`, decoded from its bytes, with an empty
+/// line between two.
+pub fn print(files: &[PathBuf], filter: &Filter, to: &mut dyn Write) -> Result<(), TraceError> {
     let mut first = true;
     for file in files {
         if files.len() > 1 {
@@ -32,8 +126,12 @@ pub fn print(files: &[PathBuf], to: &mut dyn Write) -> Result<(), TraceError> {
         }
         let mut reader = Reader::open(file)?;
         for record in reader.by_ref() {
+            let record = record?;
+            if !filter.takes(&record) {
+                continue;
+            }
             let gap = if first { "" } else { "\n" };
-            writeln!(to, "{gap}{}", record?)?;
+            writeln!(to, "{gap}{record}")?;
             first = false;
         }
         match reader.unrecorded() {
@@ -50,7 +148,7 @@ pub fn print(files: &[PathBuf], to: &mut dyn Write) -> Result<(), TraceError> {
 
 /// Removes what an earlier run left in `dir`.
 pub fn clear(dir: &Path) -> io::Result<()> {
-    for name in [BINARY_FILE, TEXT_FILE] {
+    for name in [BINARY_FILE, TEXT_FILE, PAGE_FILE] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -78,12 +176,12 @@ fn conclude_up_to(dir: &Path, text_max: u64) -> Result<(), TraceError> {
         let (mib, trace) = (len >> 20, trace.display());
         writeln!(
             text,
-            "The trace has {mib} MiB. To print it:\n\n    lab trace {trace}"
+            "The trace has {mib} MiB. To print it:\n\n    lab trace list {trace}"
         )?;
         text.flush()?;
         return Ok(());
     }
-    print(&[trace], &mut text)
+    print(&[trace], &Filter::default(), &mut text)
 }
 
 #[cfg(test)]
@@ -122,7 +220,12 @@ mod tests {
         drop(port);
         conclude(dir.path()).unwrap();
         let mut printed = Vec::new();
-        print(&[dir.path().join(BINARY_FILE)], &mut printed).unwrap();
+        print(
+            &[dir.path().join(BINARY_FILE)],
+            &Filter::default(),
+            &mut printed,
+        )
+        .unwrap();
         let text = text(dir.path());
         assert_eq!(String::from_utf8(printed).unwrap(), text);
         assert!(text.starts_with("# 1: sender -> nobody"), "{text}");
@@ -163,7 +266,7 @@ mod tests {
         send(&port, 10);
         drop(port);
         conclude_up_to(dir.path(), 500).unwrap();
-        let command = format!("lab trace {}", dir.path().join(BINARY_FILE).display());
+        let command = format!("lab trace list {}", dir.path().join(BINARY_FILE).display());
         assert!(text(dir.path()).contains(&command), "{}", text(dir.path()));
     }
 
@@ -185,7 +288,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(Tap::create(dir.path()).unwrap());
         let mut text = Vec::new();
-        print(&[dir.path().join(BINARY_FILE)], &mut text).unwrap();
+        print(
+            &[dir.path().join(BINARY_FILE)],
+            &Filter::default(),
+            &mut text,
+        )
+        .unwrap();
         assert!(text.is_empty());
     }
 
@@ -194,11 +302,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(BINARY_FILE);
         fs::write(&file, "08000260 -> STP MWr64\n").unwrap();
-        let error = print(std::slice::from_ref(&file), &mut Vec::new()).unwrap_err();
+        let error = print(
+            std::slice::from_ref(&file),
+            &Filter::default(),
+            &mut Vec::new(),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains(BINARY_FILE), "{error}");
         assert!(conclude(dir.path()).is_err());
         fs::remove_file(&file).unwrap();
-        let error = print(&[file], &mut Vec::new()).unwrap_err();
+        let error = print(&[file], &Filter::default(), &mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains(BINARY_FILE), "{error}");
     }
 }

@@ -51,7 +51,7 @@ mod wireshark;
 
 pub use header::HEADER_LEN;
 pub use object::{Object, ObjectKind};
-pub use reader::{ReadError, Reader, Sender, finish};
+pub use reader::{ReadError, Reader, Sender, extract, finish};
 pub use record::{Destination, Record};
 pub use tap::{Tap, TapError};
 

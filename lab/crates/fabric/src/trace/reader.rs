@@ -9,7 +9,7 @@ use super::{
 use pcap_file::{
     DataLink, PcapError,
     pcapng::{
-        Block, PcapNgReader,
+        Block, PcapNgReader, PcapNgWriter,
         blocks::{
             enhanced_packet::EnhancedPacketBlock,
             interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
@@ -18,7 +18,8 @@ use pcap_file::{
     },
 };
 use std::{
-    io,
+    fs::File,
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -165,6 +166,47 @@ pub fn finish(path: &Path) -> Result<(), ReadError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Copies the trace at `from` to `to`, with those TLPs only that `keep` wants; returns how many they
+/// are. What the trace says of its end is kept.
+pub fn extract(
+    from: &Path,
+    to: &Path,
+    mut keep: impl FnMut(&Record) -> bool,
+) -> Result<u64, ReadError> {
+    let failed = |path: &Path, source| ReadError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut reader = Reader::open(from)?;
+    let file = File::create_new(to).map_err(|source| failed(to, source))?;
+    let header = reader.blocks.section().clone().into_owned();
+    let mut writer = PcapNgWriter::with_section_header(BufWriter::new(file), header)
+        .map_err(|error| explain(error, to.to_owned(), 0))?;
+    let mut kept = 0;
+    while let Some(block) = reader.blocks.next_block() {
+        let number = reader.next;
+        let block = block.map_err(|error| explain(error, from.to_owned(), number))?;
+        let block = block.into_owned();
+        if let Block::EnhancedPacket(packet) = &block {
+            reader.next += 1;
+            let record = to_record(packet, number, reader.blocks.interfaces());
+            let record = record.map_err(|reason| ReadError::Format {
+                path: from.to_owned(),
+                reason,
+            })?;
+            if !keep(&record) {
+                continue;
+            }
+            kept += 1;
+        }
+        let written = writer.write_block(&block);
+        written.map_err(|error| explain(error, to.to_owned(), number))?;
+    }
+    let flushed = writer.into_inner().flush();
+    flushed.map_err(|source| failed(to, source))?;
+    Ok(kept)
 }
 
 /// What a statistics block says about packets that were not recorded.

@@ -339,27 +339,20 @@ fn tshark_finds_what_the_codec_refuses() {
     let damaged = (
         valid(),
         vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        // One bit alone is what finds a check that is missing.
-        prop::option::of((any::<prop::sample::Index>(), 0..8u8)),
         prop_oneof![4 => Just(0), 1 => 0..40usize],
         prop_oneof![9 => Just(0), 1 => 1..9usize],
     );
-    let damaged = damaged.prop_map(|((mode, mut bytes), damage, bit, cut, extra)| {
+    let damaged = damaged.prop_map(|((mode, mut bytes), damage, cut, extra)| {
         let headers = bytes.len().min(24);
-        match bit {
-            Some((index, bit)) => bytes[index.index(headers)] ^= 1 << bit,
-            None => {
-                for (index, value) in damage {
-                    bytes[index.index(headers)] = value;
-                }
-            }
+        for (index, value) in damage {
+            bytes[index.index(headers)] = value;
         }
         bytes.truncate(bytes.len().saturating_sub(cut / 4 * 4));
         bytes.extend(vec![0; extra / 4 * 4]);
         (mode, bytes)
     });
-    let (good, bad) = compare(&drawn(&damaged, 4000));
-    assert!(good > 500 && bad > 1500, "{good} good, {bad} bad");
+    let (good, bad) = compare(&drawn(&damaged, 2000));
+    assert!(good > 300 && bad > 500, "{good} good, {bad} bad");
 
     // Bytes that begin with a type that is known, or none.
     let codes = prop::sample::select(vec![0x00u8, 0x03, 0x20, 0x40, 0x60, 0x0a, 0x4a, 0x90, 0x55]);
@@ -372,6 +365,60 @@ fn tshark_finds_what_the_codec_refuses() {
     });
     let (_, bad) = compare(&drawn(&any, 1000));
     assert!(bad > 500, "{bad} bad");
+}
+
+/// One packet of each layout that the codec knows.
+fn layouts() -> Vec<(Mode, Vec<u8>)> {
+    let id = Bdf::new(4, 0, 0);
+    let hints = [SteeringTag::St(0xf0), SteeringTag::Ext(0xbef0)];
+    let hints = hints.map(|tag| Hint {
+        ph: Ph::Target,
+        tag,
+    });
+    let mut layouts = vec![];
+    for mode in [Mode::Flit, Mode::NonFlit] {
+        let mut add = |tlp: &Tlp<'_>| layouts.push((mode, encode(tlp, mode)));
+        for addr in [0x1000, 0x20e0_0600_1000] {
+            let whole = MemRequest::new(id, addr, 3).unwrap();
+            let part = whole.with_byte_enables(0xe, 0x7).unwrap();
+            let hinted = hints.map(|hint| whole.with_hint(hint));
+            for request in [whole, part].into_iter().chain(hinted) {
+                add(&Tlp::MemRead(request));
+                add(&Tlp::MemWrite(request, &[0x5a; 12]));
+            }
+        }
+        let read = MemRequest::for_bytes(id, 0x1001, 6).unwrap();
+        for (status, data) in [
+            (CompletionStatus::Success, &[0x5a; 8][..]),
+            (CompletionStatus::UnsupportedRequest, &[]),
+        ] {
+            let header = CompletionHeader::answering(&read, Bdf(0), status);
+            add(&Tlp::Completion(header, data));
+        }
+    }
+    layouts
+}
+
+#[test]
+#[ignore = "needs tshark: `make check` runs it"]
+fn tshark_and_the_codec_judge_every_bit_alike() {
+    let flipped = |(mode, bytes): (Mode, Vec<u8>)| {
+        let headers = bytes.len().min(24);
+        (0..headers * 8).map(move |bit| {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            Recorded {
+                from: 1,
+                to: Some((2, Some(2))),
+                object: None,
+                mode,
+                bytes,
+            }
+        })
+    };
+    let corpus: Vec<_> = layouts().into_iter().flat_map(flipped).collect();
+    let (good, bad) = compare(&corpus);
+    assert!(good > 1000 && bad > 1000, "{good} good, {bad} bad");
 }
 
 #[test]
