@@ -21,7 +21,7 @@ help: ## show this
 #   SIGNOFF=1  for series: add the Signed-off-by of your git identity
 #   P=n        for series-check: only the nth patch
 #   QUICK=1    for series-check: only what takes no builds
-#   ARGS=...   further arguments of `lab demo`, `lab check` or `lab shell`; names of faults for mutants
+#   ARGS=...   further arguments of `lab demo`, `lab check`, `lab shell` or `lab trace`; names of faults for mutants
 
 demo: ## publish a steering tag, see it on the wire (sets up what is missing)
 	@scripts/lab demo $(ARGS)
@@ -65,6 +65,9 @@ rust-analyzer: ## write rust-project.json, which tells editors about the modules
 bench: ## the benchmarks, as a table and as JSON: RDMA, commands, interrupts, memory, steering tags
 	@scripts/lab bench $(ARGS)
 
+trace: ## what a trace holds: ARGS='summary FILE', or list, html, filter; ARGS='list --help' has the conditions
+	@scripts/lab trace $(or $(ARGS),--help)
+
 series: ## write the patch series to out/series/
 	@scripts/series
 
@@ -80,5 +83,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer bench series series-check shell clean distclean
+.PHONY: help demo demo-rdma check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer bench trace series series-check shell clean distclean
 .NOTPARALLEL:

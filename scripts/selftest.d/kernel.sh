@@ -249,6 +249,21 @@ lab() {
 	env TPH_TOOLBOX=test CARGO_TARGET_DIR="$T/target" "${settings[@]}" repo/scripts/lab "$@"
 }
 
+test_a_trace_is_read_without_a_kernel() {
+	fake_kernel
+	same "$(lab TPH_HOST_REPO=/home/me/tph trace list out/a.pcapng /home/me/tph/out/b.pcapng --st 1)" \
+		'trace list out/a.pcapng out/b.pcapng --st 1'
+	absent made
+}
+
+test_a_check_has_the_readers_of_traces_in_its_toolbox() {
+	fake_kernel
+	{ echo '#!/bin/sh' && echo 'echo "$*"'; } >repo/scripts/toolbox
+	same "$(repo/scripts/lab check --only x)" 'run --with traces -- scripts/lab check --only x'
+	same "$(repo/scripts/lab check --fast)" 'run -- scripts/lab check --fast'
+	same "$(repo/scripts/lab demo)" 'run -- scripts/lab demo'
+}
+
 test_a_check_is_of_the_flavours_that_are_asked_for() {
 	fake_kernel
 	echo 'CONFIG_PROVE_LOCKING=y' >repo/scripts/kernel-debug.config

@@ -20,10 +20,10 @@ impl Route {
     fn label(&self) -> String {
         let hint = self
             .hint
-            .map_or_else(String::new, |hint| format!(" {hint}"));
+            .map_or_else(|| "no hint".into(), |hint| hint.to_string());
         match self.back {
-            0 => format!("{}{hint}", self.tlps),
-            back => format!("{} ⇄ {back}{hint}", self.tlps),
+            0 => format!("{hint} · {}", self.tlps),
+            back => format!("{hint} · {} ⇄ {back}", self.tlps),
         }
     }
 
@@ -59,7 +59,7 @@ const MARGIN: f64 = 8.0;
 const END: f64 = 20.0;
 const DEVICE: f64 = 54.0;
 /// Between the lowest bar and the devices: room for what is written along the lines.
-const GAP: f64 = 128.0;
+const GAP: f64 = 150.0;
 const TURN: f64 = 12.0;
 
 /// Draws the tree and the routes.
@@ -189,13 +189,16 @@ pub fn draw(page: &mut String, senders: &[Sender], routes: &[Route]) {
             }
             (Some(leaf), None) | (None, Some(leaf)) => {
                 let (x, host) = (end_x(leaf, at), tops[0] + heights[0]);
-                let points = [(x, devices_at - 8.0), (x, host + 8.0)];
+                let up = from.is_some() || route.back > 0;
+                let down = from.is_none() || route.back > 0;
+                // A line ends within the head of its arrow.
+                let short = |head: bool| if head { 8.0 } else { 0.0 };
+                let points = [(x, devices_at - short(down)), (x, host + short(up))];
                 svg.line(colour, thickness, &points, &title);
-                let up = from.is_some();
-                if up || route.back > 0 {
+                if up {
                     svg.head(colour, x, host, true);
                 }
-                if !up || route.back > 0 {
+                if down {
                     svg.head(colour, x, devices_at, false);
                 }
                 svg.text_up("route-name", x - 5.0, devices_at - 12.0, &route.label());
