@@ -8,9 +8,10 @@ use fabric::{
     DmaError, Want,
     trace::{
         BINARY_FILE, HEADER_LEN, Object, ObjectKind, ReadError, Reader, Record, Sender, Tap,
-        TapError, finish,
+        TapError, extract, finish,
     },
 };
+use proptest::{collection::vec, prelude::*};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     process::{Signal, getpid, kill_process},
@@ -26,6 +27,7 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    sync::LazyLock,
     time::SystemTime,
 };
 use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
@@ -204,6 +206,89 @@ fn a_cut_trace_is_good_up_to_the_cut() {
         }
         assert!(read < whole.len());
     }
+}
+
+/// Whatever is in a file: an error or records, and no panic; and [`finish`] leaves something to read.
+fn survives(bytes: &[u8]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(BINARY_FILE);
+    fs::write(&path, bytes).unwrap();
+    let read = || match Reader::open(&path) {
+        Ok(mut reader) => reader
+            .by_ref()
+            .map_while(Result::ok)
+            .map(|record| record.to_string())
+            .count(),
+        Err(_) => 0,
+    };
+    let before = read();
+    finish(&path).unwrap();
+    assert!(read() >= before);
+}
+
+static TRACE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let bench = bench_with_traffic(Mode::Flit);
+    let path = bench.path();
+    let _dir = bench.end();
+    fs::read(&path).unwrap()
+});
+
+proptest! {
+    #[test]
+    fn a_damaged_trace_is_no_danger(
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = TRACE.clone();
+        for (index, value) in damage {
+            let at = index.index(bytes.len());
+            bytes[at] = value;
+        }
+        survives(&bytes);
+        bytes.truncate(cut.index(bytes.len()));
+        survives(&bytes);
+    }
+}
+
+#[test]
+fn a_part_of_a_trace_is_a_trace() {
+    let bench = bench_with_traffic(Mode::Flit);
+    let (path, whole) = (bench.path(), bench.trace());
+    let _dir = bench.end();
+    let part = path.with_extension("part");
+    let kept = extract(&path, &part, |record| record.number != 2).unwrap();
+    assert_eq!(kept, 3);
+    let mut expected = [&whole[..1], &whole[2..]].concat();
+    for (record, number) in expected.iter_mut().zip(1..) {
+        record.number = number;
+    }
+    assert_eq!(records(&part), expected);
+    // It replaces nothing.
+    let error = extract(&path, &part, |_| false).unwrap_err();
+    assert!(
+        matches!(&error, ReadError::File { path, .. } if *path == part),
+        "{error}"
+    );
+    assert_eq!(records(&part), expected);
+}
+
+#[test]
+fn a_part_says_what_the_trace_lacks() {
+    let bench = Bench::tapped(Mode::Flit, None, |dir| Tap::limited(dir, 4096).unwrap());
+    for _ in 0..100 {
+        bench.requester().write(BAR, &[0; 8], None).unwrap();
+    }
+    let path = bench.path();
+    let _dir = bench.end();
+    let part = path.with_extension("part");
+    extract(&path, &part, |record| record.number < 3).unwrap();
+    let unrecorded = |path: &Path| {
+        let mut reader = Reader::open(path).unwrap();
+        (reader.by_ref().count(), reader.unrecorded())
+    };
+    let (all, lacking) = unrecorded(&path);
+    assert_eq!(all as u64 + lacking, 100);
+    assert_eq!(unrecorded(&part), (2, lacking));
 }
 
 #[test]

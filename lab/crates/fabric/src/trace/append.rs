@@ -219,6 +219,10 @@ fn contents(file: &File) -> io::Result<(u64, Vec<u8>)> {
         file.read_exact_at(&mut buffer, at)?;
         // A buffer may have been filled anew while it was read.
         if number(tail_at + CURRENT_AT as u64)? == current {
+            if base > tail_at {
+                let what = "it says of a place behind its end that it belongs there: it is damaged";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
             buffer.truncate(extent(&buffer[..BASE_AT], first));
             return Ok((base, buffer));
         }
@@ -332,6 +336,24 @@ mod tests {
         let (_dir, _, mut file) = self::file();
         let long = vec![1; BUFFER - PIECE];
         assert!(file.append([&long, &[], &[]]).is_err());
+    }
+
+    #[test]
+    fn a_damaged_end_is_refused_and_left_as_it_is() {
+        let (_dir, path, mut file) = file();
+        file.append([&block(1, 4096), &[], &[]]).unwrap();
+        let damaged = path.with_extension("damaged");
+        for base in [ROOM + 1, u64::MAX] {
+            let mut bytes = fs::read(&path).unwrap();
+            let at = bytes.len() - TAIL + BASE_AT;
+            bytes[at..at + 8].copy_from_slice(&base.to_le_bytes());
+            fs::write(&damaged, &bytes).unwrap();
+            let errors = [read(&damaged).err(), finish(&damaged).err()];
+            for error in errors {
+                assert_eq!(error.unwrap().kind(), io::ErrorKind::InvalidData);
+            }
+            assert!(fs::read(&damaged).unwrap() == bytes);
+        }
     }
 
     #[test]

@@ -14,7 +14,13 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use rustix::process::geteuid;
-use std::{collections::BTreeMap, fs::File, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+};
 use tlp::{
     Bdf, CompletionHeader, CompletionStatus, DecodeError, Hint, MemRequest, Mode, Ph, SteeringTag,
     Tlp,
@@ -58,9 +64,15 @@ const UNMODELLED: &str = "tlp.unmodelled";
 /// The fields of a packet; numbers are decimal, and what is not there is missing.
 type Fields = BTreeMap<&'static str, String>;
 
-/// tshark with the dissector. It loads no script for root, who therefore becomes nobody here.
-fn tshark() -> Command {
+/// tshark with the dissector, a copy of which goes to `dir`. It loads no script for root, who therefore
+/// becomes nobody here.
+fn tshark(dir: &Path) -> Command {
     const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let script = dir.join("rust-tph.lua");
+    fs::write(&script, fs::read(SCRIPT).unwrap()).unwrap();
+    for (path, mode) in [(dir, 0o755), (&script, 0o644)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
     let mut command = if geteuid().is_root() {
         let mut command = Command::new("setpriv");
         command.args(NOBODY).arg("tshark");
@@ -69,7 +81,7 @@ fn tshark() -> Command {
         Command::new("tshark")
     };
     command
-        .args(["-X", &format!("lua_script:{SCRIPT}")])
+        .args(["-X", &format!("lua_script:{}", script.display())])
         .env("HOME", "/nonexistent");
     command
 }
@@ -77,7 +89,7 @@ fn tshark() -> Command {
 /// What tshark says of each packet in the trace at `dir`.
 fn dissected(dir: &Path, filter: &str) -> Vec<Fields> {
     let names = || FIELDS.into_iter().chain([MALFORMED, UNMODELLED]);
-    let mut command = tshark();
+    let mut command = tshark(dir);
     // It may not be one who can read the directory.
     command
         .stdin(File::open(dir.join(BINARY_FILE)).unwrap())
@@ -467,10 +479,10 @@ fn another_version_of_the_header_is_named() {
     tap.record(0, None, Mode::Flit, &[0x55; 12]).unwrap();
     drop(tap);
     let path = dir.path().join(BINARY_FILE);
-    let mut bytes = std::fs::read(&path).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
     let at = bytes.len() - 4 - 12 - super::HEADER_LEN;
     bytes[at] = 1;
-    std::fs::write(&path, bytes).unwrap();
+    fs::write(&path, bytes).unwrap();
     assert_eq!(dissected(dir.path(), "tlp.trace.unknown").len(), 1);
     assert!(dissected(dir.path(), "tlp.type").is_empty());
 }

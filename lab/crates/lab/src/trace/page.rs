@@ -354,7 +354,7 @@ fn hints(page: &mut String, contents: &Contents, colours: &Colours) {
         "ST",
         "namespace",
         "PH",
-        "requester",
+        "from",
         "for",
         "to",
         "kind",
