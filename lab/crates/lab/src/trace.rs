@@ -270,10 +270,97 @@ mod tests {
         assert!(text(dir.path()).contains(&command), "{}", text(dir.path()));
     }
 
+    /// What `lab trace` with these words prints.
+    fn run(words: &[&str], file: &Path) -> Result<String, TraceError> {
+        use crate::cli::{Cli, Command};
+        use clap::Parser;
+        let line = ["lab", "trace"].iter().chain(words).map(PathBuf::from);
+        let line = line.chain([file.to_owned()]).map(PathBuf::into_os_string);
+        let Command::Trace(command) = Cli::parse_from(line).command else {
+            panic!("another command");
+        };
+        let mut text = Vec::new();
+        super::run(&command, &mut text)?;
+        Ok(String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn conditions_choose_what_is_printed_summed_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = sender(Tap::create(dir.path()).unwrap());
+        send(&port, 10);
+        drop(port);
+        let file = dir.path().join(BINARY_FILE);
+        let condition = ["--addr", "0x1010+16"];
+        let list = run(&[&["list"], &condition[..]].concat(), &file).unwrap();
+        assert_eq!(list.matches("MWr32").count(), 2, "{list}");
+        assert!(list.starts_with("# 3: sender -> nobody"), "{list}");
+        let summary = run(&[&["summary"], &condition[..]].concat(), &file).unwrap();
+        assert!(summary.starts_with("2 TLPs, 16 bytes, in "), "{summary}");
+        assert!(
+            summary.contains("2 requests were taken by nobody"),
+            "{summary}"
+        );
+
+        let taken = dir.path().join("trace.part.pcapng");
+        let kept = run(&[&["filter"], &condition[..]].concat(), &file).unwrap();
+        assert!(kept.ends_with("trace.part.pcapng: 2 TLPs\n"), "{kept}");
+        let list = run(&["list"], &taken).unwrap();
+        assert_eq!(list.matches("MWr32").count(), 2, "{list}");
+        let again = run(&["filter"], &file).unwrap_err();
+        assert!(again.to_string().contains("exists; remove it"), "{again}");
+        assert_eq!(run(&["list"], &taken).unwrap(), list);
+
+        let page = run(&["html"], &file).unwrap();
+        assert!(page.ends_with("trace.html\n"), "{page}");
+        let written = fs::read_to_string(dir.path().join(PAGE_FILE)).unwrap();
+        assert!(written.contains("10 TLPs"), "{written}");
+        let error = run(&["html", "--out", "/nowhere/x.html"], &file).unwrap_err();
+        assert!(
+            error.to_string().contains("cannot write /nowhere/x.html"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn sums_say_what_the_trace_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = sender(Tap::limited(dir.path(), 4096).unwrap());
+        send(&port, 100);
+        drop(port);
+        let file = dir.path().join(BINARY_FILE);
+        let summary = run(&["summary"], &file).unwrap();
+        let recorded = summary.split(' ').next().unwrap().parse::<u64>().unwrap();
+        let lacking = format!("\n{} more TLPs were not recorded", 100 - recorded);
+        assert!(summary.contains(&lacking), "{summary}");
+        run(&["html"], &file).unwrap();
+        let page = fs::read_to_string(dir.path().join(PAGE_FILE)).unwrap();
+        assert!(page.contains(lacking.trim_start()), "{page}");
+    }
+
+    #[test]
+    fn a_trace_that_was_cut_is_no_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = sender(Tap::create(dir.path()).unwrap());
+        send(&port, 10);
+        drop(port);
+        let file = dir.path().join(BINARY_FILE);
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..bytes.len() - 10]).unwrap();
+        for command in ["list", "summary", "html", "filter"] {
+            let error = run(&[command], &file).unwrap_err().to_string();
+            assert!(
+                error.contains("ends within TLP 10: it was cut"),
+                "{command}: {error}"
+            );
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
     #[test]
     fn a_run_without_trace_has_no_text() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [BINARY_FILE, TEXT_FILE] {
+        for name in [BINARY_FILE, TEXT_FILE, PAGE_FILE] {
             fs::write(dir.path().join(name), "of an earlier run").unwrap();
         }
         clear(dir.path()).unwrap();

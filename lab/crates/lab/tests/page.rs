@@ -38,12 +38,12 @@ fn page(mode: Mode, filter: &Filter, send: impl FnOnce(&Port)) -> (TempDir, Stri
     let initiator = fabric.attach("initiator", Bdf(0x300), None).unwrap();
     let accelerator = fabric.attach("accelerator", Bdf(0x400), Some(Arc::new(Memory)));
     let accelerator = accelerator.unwrap();
-    let _odd = fabric.attach("<b>&\"", Bdf(0x90), None).unwrap();
+    let odd = fabric.attach("<b>&\"", Bdf(0x90), None).unwrap();
     initiator.set_command(true, true);
     accelerator.set_command(false, true);
     accelerator.set_bar(2, BAR, 1 << 20);
     send(&initiator);
-    drop((initiator, accelerator, _odd, fabric));
+    drop((initiator, accelerator, odd, fabric));
     let out = dir.path().join("trace.html");
     write_page(&dir.path().join(BINARY_FILE), &out, "a <title>", filter).unwrap();
     let page = fs::read_to_string(&out).unwrap();

@@ -3,7 +3,8 @@
 
 use crate::harness::{End, Lab};
 use connectx_driver::{Area, Completion, Key, QpOptions, Request, Segment, Umr, access};
-use tlp::{Hint, Ph, SteeringTag};
+use fabric::trace::{HOST, Object, ObjectKind};
+use tlp::{Hint, Ph, SteeringTag, Tlp};
 
 /// Requester Enable.
 const OFF: u16 = 0;
@@ -107,6 +108,45 @@ fn only_the_memory_of_the_key_is_hinted() {
         let is_target = is_write && b.area.contains(request.addr());
         assert_eq!(request.hint().is_some(), is_target, "{request:x?}");
     }
+}
+
+#[test]
+fn the_trace_says_for_which_key_a_request_is() {
+    let mut lab = Lab::recording();
+    let (mut a, b) = lab.pair(QpOptions::RC);
+    let target = hinted(&mut lab, b.pd, &b.area, 0, 0);
+    let source = hinted(&mut lab, a.pd, &a.area, 0, 0);
+    let from = lab.trace().len();
+    let segment = Segment {
+        key: source,
+        ..a.segment(0, 300)
+    };
+    let write = Request::write(target, b.at(0)).data(segment);
+    lab.run_well(&mut a, &write);
+    let mut others = 0;
+    for record in &lab.trace()[from..] {
+        let key = match record.tlp().unwrap() {
+            Tlp::MemWrite(request, _) if b.area.contains(request.addr()) => target,
+            Tlp::MemRead(request) if a.area.contains(request.addr()) => source,
+            _ => {
+                others += 1;
+                let object = record.object.unwrap();
+                // The answers of the host are for what was asked for.
+                assert!(
+                    record.from == HOST || object.kind != ObjectKind::Mkey,
+                    "{record}"
+                );
+                continue;
+            }
+        };
+        let expected = Object {
+            kind: ObjectKind::Mkey,
+            // The lower byte is a part of the key, not of its index.
+            number: key >> 8,
+        };
+        assert_eq!(record.object, Some(expected), "{record}");
+    }
+    assert!(others > 0);
 }
 
 #[test]

@@ -44,17 +44,12 @@ impl Header {
         if self.mode == Mode::Flit {
             bytes[FLAGS_AT] |= FLIT;
         }
-        match self.receiver {
-            Some((receiver, bar)) => {
-                bytes[RECEIVER_AT] = receiver;
-                bytes[BAR_AT] = bar.unwrap_or(NONE);
-            }
-            None => {
-                bytes[FLAGS_AT] |= UNSUPPORTED;
-                bytes[RECEIVER_AT] = NONE;
-                bytes[BAR_AT] = NONE;
-            }
+        if self.receiver.is_none() {
+            bytes[FLAGS_AT] |= UNSUPPORTED;
         }
+        let (receiver, bar) = self.receiver.unwrap_or((NONE, None));
+        bytes[RECEIVER_AT] = receiver;
+        bytes[BAR_AT] = bar.unwrap_or(NONE);
         if let Some(Object { kind, number }) = self.object {
             bytes[OBJECT_KIND_AT] = kind.code();
             bytes[OBJECT_NUMBER_AT..].copy_from_slice(&number.to_be_bytes()[1..]);

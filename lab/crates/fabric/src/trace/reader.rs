@@ -5,6 +5,7 @@ use super::{
     Destination, HEADER_LEN, Record,
     append::{self, Blocks},
     header::Header,
+    tap::into_io,
 };
 use pcap_file::{
     DataLink, PcapError,
@@ -18,7 +19,7 @@ use pcap_file::{
     },
 };
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
@@ -30,6 +31,14 @@ pub enum ReadError {
     /// The file cannot be opened or read.
     #[error("cannot read the trace {path}: {source}")]
     File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A part of it cannot be written.
+    #[error("cannot write the part of the trace {path}: {source}")]
+    Write {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -169,31 +178,48 @@ pub fn finish(path: &Path) -> Result<(), ReadError> {
 }
 
 /// Copies the trace at `from` to `to`, with those TLPs only that `keep` wants; returns how many they
-/// are. What the trace says of its end is kept.
+/// are. What the trace says of its end is kept. If it fails, there is no `to`.
 pub fn extract(
     from: &Path,
     to: &Path,
+    keep: impl FnMut(&Record) -> bool,
+) -> Result<u64, ReadError> {
+    let reader = Reader::open(from)?;
+    let file = File::create_new(to).map_err(|source| ReadError::Write {
+        path: to.to_owned(),
+        source,
+    })?;
+    let copied = copy(reader, to, file, keep);
+    if copied.is_err() {
+        // What failed is said already.
+        let _ = fs::remove_file(to);
+    }
+    copied
+}
+
+fn copy(
+    mut reader: Reader,
+    to: &Path,
+    file: File,
     mut keep: impl FnMut(&Record) -> bool,
 ) -> Result<u64, ReadError> {
-    let failed = |path: &Path, source| ReadError::File {
-        path: path.to_owned(),
-        source,
+    let failed = |error: PcapError| ReadError::Write {
+        path: to.to_owned(),
+        source: into_io(error),
     };
-    let mut reader = Reader::open(from)?;
-    let file = File::create_new(to).map_err(|source| failed(to, source))?;
     let header = reader.blocks.section().clone().into_owned();
-    let mut writer = PcapNgWriter::with_section_header(BufWriter::new(file), header)
-        .map_err(|error| explain(error, to.to_owned(), 0))?;
+    let writer = PcapNgWriter::with_section_header(BufWriter::new(file), header);
+    let mut writer = writer.map_err(failed)?;
     let mut kept = 0;
     while let Some(block) = reader.blocks.next_block() {
         let number = reader.next;
-        let block = block.map_err(|error| explain(error, from.to_owned(), number))?;
+        let block = block.map_err(|error| explain(error, reader.path.clone(), number))?;
         let block = block.into_owned();
         if let Block::EnhancedPacket(packet) = &block {
             reader.next += 1;
             let record = to_record(packet, number, reader.blocks.interfaces());
             let record = record.map_err(|reason| ReadError::Format {
-                path: from.to_owned(),
+                path: reader.path.clone(),
                 reason,
             })?;
             if !keep(&record) {
@@ -202,10 +228,10 @@ pub fn extract(
             kept += 1;
         }
         let written = writer.write_block(&block);
-        written.map_err(|error| explain(error, to.to_owned(), number))?;
+        written.map_err(failed)?;
     }
     let flushed = writer.into_inner().flush();
-    flushed.map_err(|source| failed(to, source))?;
+    flushed.map_err(|error| failed(PcapError::IoError(error)))?;
     Ok(kept)
 }
 

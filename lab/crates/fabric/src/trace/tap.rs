@@ -297,7 +297,7 @@ impl Drop for Trace {
     }
 }
 
-fn into_io(error: PcapError) -> io::Error {
+pub fn into_io(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,
         other => io::Error::other(other),

@@ -16,6 +16,7 @@ use proptest::{
 use rustix::process::geteuid;
 use std::{
     collections::BTreeMap,
+    fmt::Write,
     fs::{self, File, Permissions},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -218,11 +219,10 @@ fn decoded(tlp: &Tlp<'_>, mode: Mode) -> Fields {
         }
     };
     fields.insert("tlp.type", name.into());
-    let data: String = tlp
-        .payload()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut data = String::new();
+    for byte in tlp.payload() {
+        write!(data, "{byte:02x}").unwrap();
+    }
     if !data.is_empty() {
         fields.insert("tlp.data", data);
     }

@@ -143,10 +143,13 @@ fn render(contents: &Contents, title: &str, filtered: bool) -> String {
     if filtered {
         remarks.insert(0, "This is a part of the trace: a filter chose it.".into());
     }
-    let remarks: String = remarks
-        .iter()
-        .map(|remark| format!("<p class=remark>{}</p>", escape(remark)))
-        .collect();
+    let mut warnings = String::new();
+    for remark in remarks {
+        push(
+            &mut warnings,
+            format_args!("<p class=remark>{}</p>", escape(&remark)),
+        );
+    }
     let title = escape(title);
     let headline = escape(&summary.headline());
     push(
@@ -158,7 +161,7 @@ fn render(contents: &Contents, title: &str, filtered: bool) -> String {
          <title>{title}</title>\n<style>\n{CSS}</style>\n\
          <header><h1>{title}</h1><p class=headline>{headline}</p>\
          <p class=faint>The TLPs were made by the lab's own model of the devices, not by hardware.</p>\
-         {remarks}</header>\n<main>\n"
+         {warnings}</header>\n<main>\n"
         ),
     );
     legend(&mut page, contents, &colours);

@@ -8,7 +8,7 @@
 use super::filter::{hint, mnemonic, request};
 use fabric::trace::{Destination, Object, Reader, Record};
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write};
 use tlp::{Hint, Mode, Ph, SteeringTag, Tlp};
 
 const PAGE_SHIFT: u32 = 12;
@@ -344,14 +344,115 @@ impl<const N: usize> Display for Table<'_, N> {
             let mut line = String::new();
             for (at, value) in row.iter().enumerate() {
                 let width = width(at).unwrap_or_default();
-                line += &if numbers(at) && !value.is_empty() {
-                    format!("{value:>width$}  ")
+                // A string takes whatever is written to it.
+                let _ = if numbers(at) && !value.is_empty() {
+                    write!(line, "{value:>width$}  ")
                 } else {
-                    format!("{value:width$}  ")
+                    write!(line, "{value:width$}  ")
                 };
             }
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tlp::{Bdf, MemRequest};
+
+    fn write(number: u64, addr: u64, hint: Option<Hint>, to: Destination) -> Record {
+        let request = MemRequest::new(Bdf(0x80), addr, 2).unwrap();
+        let request = hint.map_or(request, |hint| request.with_hint(hint));
+        let tlp = Tlp::MemWrite(request, &[0; 8]);
+        let mut bytes = vec![0; tlp.encoded_len(Mode::NonFlit)];
+        tlp.encode(Mode::NonFlit, &mut bytes).unwrap();
+        Record {
+            number,
+            time: 1000 * number,
+            from: "initiator".into(),
+            to,
+            mode: Mode::NonFlit,
+            object: None,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn pages_that_follow_one_another_with_one_hint_are_a_region() {
+        let hint = |st| {
+            Some(Hint {
+                ph: Ph::Target,
+                tag: SteeringTag::St(st),
+            })
+        };
+        let bar = Destination::To {
+            name: "accelerator".into(),
+            bar: Some(2),
+        };
+        let host = Destination::To {
+            name: "host".into(),
+            bar: None,
+        };
+        let mut summary = Summary::default();
+        for (addr, hint, to) in [
+            (0xff8, hint(1), &bar),
+            (0x1000, hint(1), &bar),
+            (0x1ff0, hint(1), &bar),
+            (0x3000, hint(1), &bar),
+            (0x2000, hint(2), &bar),
+            (0x2008, None, &bar),
+            (0x2000, hint(1), &host),
+            (0x2000, hint(1), &Destination::Nobody),
+        ] {
+            let number = summary.total.tlps + 1;
+            summary.add(&write(number, addr, hint, to.clone()));
+        }
+        let regions: Vec<_> = summary
+            .regions()
+            .into_iter()
+            .map(|region| {
+                let st = region.hint.map(|hint| hint.st);
+                (
+                    region.first,
+                    region.last,
+                    st,
+                    region.amount.tlps,
+                    region.amount.bytes,
+                )
+            })
+            .collect();
+        assert_eq!(
+            regions,
+            [
+                (0x2000, 0x2fff, None, 1, 8),
+                (0, 0x1fff, Some(1), 3, 24),
+                (0x3000, 0x3fff, Some(1), 1, 8),
+                (0x2000, 0x2fff, Some(2), 1, 8),
+            ]
+        );
+        assert_eq!(summary.total.tlps, 8);
+        assert_eq!(summary.unsupported, 1);
+        assert_eq!(
+            summary.headline(),
+            "8 TLPs, 64 bytes, in 7.0 µs, non-flit mode"
+        );
+        let text = summary.to_string();
+        let row =
+            "initiator  -    accelerator BAR2  MWr      6     48  ST=01h PH=2 x4, ST=02h PH=2 x1";
+        assert!(text.contains(row), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_tlp_is_counted() {
+        let mut summary = Summary::default();
+        let broken = Record {
+            bytes: vec![0x55; 12],
+            ..write(1, 0, None, Destination::Nobody)
+        };
+        summary.add(&broken);
+        assert_eq!((summary.undecoded, summary.total.bytes), (1, 0));
+        assert!(summary.to_string().contains("1 packets cannot be decoded"));
     }
 }

@@ -27,27 +27,27 @@ impl Svg {
         } else {
             format!("<title>{}</title>", escape(title))
         };
-        let _ = write!(
+        let _ = writeln!(
             self.body,
-            "<rect class=\"{class}\" x={x:.1} y={y:.1} width={width:.1} height={height:.1}>{title}</rect>\n"
+            "<rect class=\"{class}\" x={x:.1} y={y:.1} width={width:.1} height={height:.1}>{title}</rect>"
         );
     }
 
     /// Text that begins at (or, by its class, is centred on) a point.
     pub fn text(&mut self, class: &str, x: f64, y: f64, text: &str) {
         let text = escape(text);
-        let _ = write!(
+        let _ = writeln!(
             self.body,
-            "<text class=\"{class}\" x={x:.1} y={y:.1}>{text}</text>\n"
+            "<text class=\"{class}\" x={x:.1} y={y:.1}>{text}</text>"
         );
     }
 
     /// Text that goes up from a point.
     pub fn text_up(&mut self, class: &str, x: f64, y: f64, text: &str) {
         let text = escape(text);
-        let _ = write!(
+        let _ = writeln!(
             self.body,
-            "<text class=\"{class}\" transform=\"translate({x:.1} {y:.1}) rotate(-90)\">{text}</text>\n"
+            "<text class=\"{class}\" transform=\"translate({x:.1} {y:.1}) rotate(-90)\">{text}</text>"
         );
     }
 
@@ -58,9 +58,9 @@ impl Svg {
             let _ = write!(path, "{}{x:.1} {y:.1}", if at == 0 { "M" } else { "L" });
         }
         let title = escape(title);
-        let _ = write!(
+        let _ = writeln!(
             self.body,
-            "<path class=\"line {class}\" stroke-width={thickness:.1} d=\"{path}\"><title>{title}</title></path>\n"
+            "<path class=\"line {class}\" stroke-width={thickness:.1} d=\"{path}\"><title>{title}</title></path>"
         );
     }
 
@@ -68,9 +68,9 @@ impl Svg {
     pub fn head(&mut self, class: &str, x: f64, y: f64, up: bool) {
         let back = if up { 9.0 } else { -9.0 };
         let (left, right, base) = (x - 5.0, x + 5.0, y + back);
-        let _ = write!(
+        let _ = writeln!(
             self.body,
-            "<path class=\"head {class}\" d=\"M{x:.1} {y:.1}L{left:.1} {base:.1}L{right:.1} {base:.1}Z\"></path>\n"
+            "<path class=\"head {class}\" d=\"M{x:.1} {y:.1}L{left:.1} {base:.1}L{right:.1} {base:.1}Z\"></path>"
         );
     }
 
@@ -82,10 +82,10 @@ impl Svg {
             height,
         } = self;
         let label = escape(label);
-        let _ = write!(
+        let _ = writeln!(
             page,
             "<div class=\"scroll {class}\"><svg role=img aria-label=\"{label}\" viewBox=\"0 0 {width:.0} {height:.0}\" \
-             style=\"min-width:{:.0}px;max-width:{width:.0}px\">\n{body}</svg></div>\n",
+             style=\"min-width:{:.0}px;max-width:{width:.0}px\">\n{body}</svg></div>",
             width * 0.75
         );
     }

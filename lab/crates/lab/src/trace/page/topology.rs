@@ -63,7 +63,6 @@ const GAP: f64 = 150.0;
 const TURN: f64 = 12.0;
 
 /// Draws the tree and the routes.
-#[allow(clippy::cast_precision_loss)] // pixels
 pub fn draw(page: &mut String, senders: &[Sender], routes: &[Route]) {
     let leaves: Vec<Leaf<'_>> = senders
         .iter()
@@ -73,140 +72,163 @@ pub fn draw(page: &mut String, senders: &[Sender], routes: &[Route]) {
     if leaves.is_empty() {
         return;
     }
-    let index = |name: &str| leaves.iter().position(|leaf| leaf.name == name);
-    let ends: Vec<(Option<usize>, Option<usize>)> = routes
-        .iter()
-        .map(|route| (index(&route.from), index(&route.to)))
-        .collect();
-    let bars = bars(&leaves);
-    let depths = bars.iter().map(|bar| bar.depth + 1).max().unwrap_or(1);
-
-    // Where each route turns: within the lowest bar that both have above them.
-    let turns_at: Vec<usize> = ends
-        .iter()
-        .map(|&(from, to)| match (from, to) {
-            (Some(from), Some(to)) => common(&leaves[from], &leaves[to]),
-            _ => 0,
-        })
-        .collect();
-    let heights: Vec<f64> = (0..depths)
-        .map(|depth| {
-            let turns = (0..routes.len()).filter(|&at| turns_at[at] == depth && peers(ends[at]));
-            30.0 + TURN * turns.count() as f64
-        })
-        .collect();
-    let tops: Vec<f64> = (0..depths)
-        .map(|depth| {
-            MARGIN
-                + heights[..depth]
-                    .iter()
-                    .map(|height| height + 10.0)
-                    .sum::<f64>()
-        })
-        .collect();
-    let below = tops[depths - 1] + heights[depths - 1];
-    let devices_at = below + GAP;
-
-    // Each end at a device has a place of its own, in the order of the other ends.
-    let mut at_device: Vec<Vec<(usize, usize)>> = leaves.iter().map(|_| vec![]).collect();
-    for (route, &(from, to)) in ends.iter().enumerate() {
-        for (this, other) in [(from, to), (to, from)] {
-            if let Some(this) = this {
-                at_device[this].push((other.map_or(this, |other| other), route));
-            }
-        }
-    }
-    for ends in &mut at_device {
-        ends.sort_unstable();
-    }
-    let widest = at_device.iter().map(Vec::len).max().unwrap_or(0);
-    let column = (END * (widest + 1) as f64).max(200.0);
-    let left = |leaf: usize| MARGIN + column * leaf as f64;
-    let end_x = |leaf: usize, route: usize| {
-        let ends = &at_device[leaf];
-        let place = ends
-            .iter()
-            .position(|&(_, known)| known == route)
-            .unwrap_or(0);
-        left(leaf) + column / 2.0 + END * (place as f64 - (ends.len() as f64 - 1.0) / 2.0)
-    };
-
+    let layout = Layout::new(leaves, routes);
     let mut svg = Svg::new(
-        MARGIN * 2.0 + column * leaves.len() as f64,
-        devices_at + DEVICE + MARGIN,
+        layout.left(layout.leaves.len()) + MARGIN,
+        layout.devices_at + DEVICE + MARGIN,
     );
-    for bar in &bars {
-        let (x, end) = (left(bar.first), left(bar.last) + column);
-        let class = if bar.depth == 0 { "bus root" } else { "bus" };
-        let area = [x + 4.0, tops[bar.depth], end - x - 8.0, heights[bar.depth]];
-        svg.rect(class, area, "");
-        svg.text("bus-name", x + 14.0, tops[bar.depth] + 19.0, &bar.name);
-    }
-    for (at, leaf) in leaves.iter().enumerate() {
-        let area = [left(at) + 10.0, devices_at, column - 20.0, DEVICE];
-        svg.rect("device", area, "");
-        svg.text(
-            "device-name",
-            left(at) + column / 2.0,
-            devices_at + 23.0,
-            leaf.name,
-        );
-        svg.text(
-            "device-at",
-            left(at) + column / 2.0,
-            devices_at + 42.0,
-            leaf.address,
-        );
-    }
-    let mut turned = vec![0.0; depths];
-    for (at, (route, &(from, to))) in routes.iter().zip(&ends).enumerate() {
-        let thickness = 1.5 + (route.tlps.max(route.back) as f64).log10();
-        let title = route.title();
-        let colour = route.colour;
-        match (from, to) {
-            (Some(from), Some(to)) => {
-                let depth = turns_at[at];
-                turned[depth] += 1.0;
-                let y = tops[depth] + 22.0 + TURN * turned[depth];
-                let (from_x, to_x) = (end_x(from, at), end_x(to, at));
-                let points = [
-                    (from_x, devices_at),
-                    (from_x, y),
-                    (to_x, y),
-                    (to_x, devices_at - 8.0),
-                ];
-                svg.line(colour, thickness, &points, &title);
-                svg.head(colour, to_x, devices_at, false);
-                if route.back > 0 {
-                    svg.head(colour, from_x, devices_at, false);
-                }
-                svg.text_up(
-                    "route-name",
-                    from_x - 5.0,
-                    devices_at - 12.0,
-                    &route.label(),
-                );
-            }
-            (Some(leaf), None) | (None, Some(leaf)) => {
-                let (x, host) = (end_x(leaf, at), tops[0] + heights[0]);
-                let up = from.is_some() || route.back > 0;
-                let down = from.is_none() || route.back > 0;
-                // A line ends within the head of its arrow.
-                let short = |head: bool| if head { 8.0 } else { 0.0 };
-                let points = [(x, devices_at - short(down)), (x, host + short(up))];
-                svg.line(colour, thickness, &points, &title);
-                if up {
-                    svg.head(colour, x, host, true);
-                }
-                if down {
-                    svg.head(colour, x, devices_at, false);
-                }
-                svg.text_up("route-name", x - 5.0, devices_at - 12.0, &route.label());
-            }
-            (None, None) => {}
-        }
+    layout.draw_tree(&mut svg);
+    let mut turned = vec![0; layout.tops.len()];
+    for (number, route) in routes.iter().enumerate() {
+        layout.draw_route(&mut svg, number, route, &mut turned);
     }
     svg.close(page, "topology", "Topology with the routes of the TLPs");
+}
+
+/// Where everything is.
+struct Layout<'a> {
+    leaves: Vec<Leaf<'a>>,
+    bars: Vec<Bar>,
+    /// The leaves at both ends of each route; none is the host.
+    ends: Vec<(Option<usize>, Option<usize>)>,
+    /// Depth of the bar in which each route turns: the lowest that both ends have above them.
+    turns_at: Vec<usize>,
+    /// The routes that end at each leaf, in the order of their other ends.
+    at_leaf: Vec<Vec<usize>>,
+    tops: Vec<f64>,
+    heights: Vec<f64>,
+    devices_at: f64,
+    /// Width of a leaf.
+    column: f64,
+}
+
+#[allow(clippy::cast_precision_loss)] // pixels
+impl<'a> Layout<'a> {
+    fn new(leaves: Vec<Leaf<'a>>, routes: &[Route]) -> Self {
+        let index = |name: &str| leaves.iter().position(|leaf| leaf.name == name);
+        let ends: Vec<_> = routes
+            .iter()
+            .map(|route| (index(&route.from), index(&route.to)))
+            .collect();
+        let turns_at: Vec<usize> = ends
+            .iter()
+            .map(|&(from, to)| match (from, to) {
+                (Some(from), Some(to)) => common(&leaves[from], &leaves[to]),
+                _ => 0,
+            })
+            .collect();
+        let at_leaf: Vec<Vec<usize>> = (0..leaves.len())
+            .map(|leaf| {
+                let mut here: Vec<_> = (0..ends.len())
+                    .filter_map(|route| match ends[route] {
+                        (Some(from), to) if from == leaf => Some((to.unwrap_or(leaf), route)),
+                        (from, Some(to)) if to == leaf => Some((from.unwrap_or(leaf), route)),
+                        _ => None,
+                    })
+                    .collect();
+                here.sort_unstable();
+                here.into_iter().map(|(_, route)| route).collect()
+            })
+            .collect();
+        let bars = bars(&leaves);
+        let depths = bars.iter().map(|bar| bar.depth + 1).max().unwrap_or(1);
+        let heights: Vec<f64> = (0..depths)
+            .map(|depth| {
+                let turns = |&route: &usize| turns_at[route] == depth && peers(ends[route]);
+                30.0 + TURN * (0..ends.len()).filter(turns).count() as f64
+            })
+            .collect();
+        let top = |depth: usize| {
+            let above = heights[..depth].iter();
+            MARGIN + above.map(|height| height + 10.0).sum::<f64>()
+        };
+        let tops: Vec<f64> = (0..depths).map(top).collect();
+        let widest = at_leaf.iter().map(Vec::len).max().unwrap_or(0);
+        Self {
+            devices_at: top(depths) + GAP,
+            column: (END * (widest + 1) as f64).max(200.0),
+            leaves,
+            bars,
+            ends,
+            turns_at,
+            at_leaf,
+            tops,
+            heights,
+        }
+    }
+
+    fn left(&self, leaf: usize) -> f64 {
+        MARGIN + self.column * leaf as f64
+    }
+
+    /// Where `route` ends at `leaf`.
+    fn end_x(&self, leaf: usize, route: usize) -> f64 {
+        let here = &self.at_leaf[leaf];
+        let place = here.iter().position(|&known| known == route).unwrap_or(0);
+        let from_middle = place as f64 - (here.len() as f64 - 1.0) / 2.0;
+        self.left(leaf) + self.column / 2.0 + END * from_middle
+    }
+
+    fn draw_tree(&self, svg: &mut Svg) {
+        for bar in &self.bars {
+            let (x, top) = (self.left(bar.first), self.tops[bar.depth]);
+            let width = self.left(bar.last) + self.column - x - 8.0;
+            let class = if bar.depth == 0 { "bus root" } else { "bus" };
+            svg.rect(class, [x + 4.0, top, width, self.heights[bar.depth]], "");
+            svg.text("bus-name", x + 14.0, top + 19.0, &bar.name);
+        }
+        for (at, leaf) in self.leaves.iter().enumerate() {
+            let (x, y) = (self.left(at), self.devices_at);
+            svg.rect("device", [x + 10.0, y, self.column - 20.0, DEVICE], "");
+            let middle = x + self.column / 2.0;
+            svg.text("device-name", middle, y + 23.0, leaf.name);
+            svg.text("device-at", middle, y + 42.0, leaf.address);
+        }
+    }
+
+    /// Draws route `number`; `turned` counts those that have turned at each depth.
+    fn draw_route(&self, svg: &mut Svg, number: usize, route: &Route, turned: &mut [usize]) {
+        // A line ends within the head of its arrow.
+        let short = |head: bool| if head { 8.0 } else { 0.0 };
+        let (device, back) = (self.devices_at, route.back > 0);
+        let thickness = 1.5 + (route.tlps.max(route.back) as f64).log10();
+        let (class, title) = (route.colour, route.title());
+        let x = match self.ends[number] {
+            (Some(from), Some(to)) => {
+                let depth = self.turns_at[number];
+                turned[depth] += 1;
+                let y = self.tops[depth] + 22.0 + TURN * turned[depth] as f64;
+                let (x, to) = (self.end_x(from, number), self.end_x(to, number));
+                let ends = [(x, device - short(back)), (to, device - short(true))];
+                svg.line(
+                    class,
+                    thickness,
+                    &[ends[0], (x, y), (to, y), ends[1]],
+                    &title,
+                );
+                svg.head(class, to, device, false);
+                if back {
+                    svg.head(class, x, device, false);
+                }
+                x
+            }
+            (from @ Some(leaf), None) | (from, Some(leaf)) => {
+                let (up, down) = (from.is_some() || back, from.is_none() || back);
+                let (x, host) = (self.end_x(leaf, number), self.tops[0] + self.heights[0]);
+                let ends = [(x, device - short(down)), (x, host + short(up))];
+                svg.line(class, thickness, &ends, &title);
+                if up {
+                    svg.head(class, x, host, true);
+                }
+                if down {
+                    svg.head(class, x, device, false);
+                }
+                x
+            }
+            (None, None) => return,
+        };
+        svg.text_up("route-name", x - 5.0, device - 12.0, &route.label());
+    }
 }
 
 const fn peers(ends: (Option<usize>, Option<usize>)) -> bool {
