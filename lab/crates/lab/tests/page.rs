@@ -159,6 +159,8 @@ fn a_long_trace_has_a_short_page_that_says_what_is_left_out() {
     };
     let (_dir, page) = page(Mode::Flit, &Filter::default(), send);
     assert!(page.len() < 2 << 20, "{} bytes", page.len());
+    // One line for each colour.
+    assert_eq!(page.matches("class=\"route-name\"").count(), 8);
     for text in [
         "600 of 20000: the first ones,",
         "19400 are left out; `lab trace list` prints them.",

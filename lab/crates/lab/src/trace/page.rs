@@ -244,24 +244,38 @@ fn legend(page: &mut String, contents: &Contents, colours: &Colours) {
     );
 }
 
-/// The routes, of which those of answers are one with those of their reads.
+/// The routes, one for each colour; those of answers are one with those of their reads.
 fn routes(contents: &Contents, colours: &Colours) -> Vec<Route> {
     let mut routes: Vec<Route> = vec![];
     for ((from, to, hint), &tlps) in &contents.routes {
-        let back = routes.iter_mut().find(|route| {
-            hint.is_none() && route.hint.is_none() && (&route.from, &route.to) == (to, from)
+        let colour = colours.get(*hint);
+        let same = routes.iter_mut().find_map(|route| {
+            if route.colour != colour {
+                None
+            } else if (&route.from, &route.to) == (from, to) {
+                Some(&mut route.tlps)
+            } else if hint.is_none() && (&route.from, &route.to) == (to, from) {
+                Some(&mut route.back)
+            } else {
+                None
+            }
         });
-        match back {
-            Some(route) => route.back += tlps,
-            None => routes.push(Route {
-                from: from.clone(),
-                to: to.clone(),
-                hint: *hint,
-                colour: colours.get(*hint),
-                tlps,
-                back: 0,
-            }),
+        if let Some(same) = same {
+            *same += tlps;
+            continue;
         }
+        routes.push(Route {
+            from: from.clone(),
+            to: to.clone(),
+            hint: match hint {
+                None => "no hint".into(),
+                Some(_) if colour == Colours::OTHER => "other tags".into(),
+                Some(hint) => hint.to_string(),
+            },
+            colour,
+            tlps,
+            back: 0,
+        });
     }
     routes
 }

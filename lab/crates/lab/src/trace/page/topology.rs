@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The tree of buses, and the ways that TLPs took through it.
 
+use super::Colour;
 use super::svg::Svg;
-use super::{Colour, Tagged};
 use fabric::trace::{HOST, Sender};
 
-/// TLPs from one to another with one hint.
+/// TLPs from one to another with one hint, or with those that share a colour.
 pub struct Route {
     pub from: String,
     pub to: String,
-    pub hint: Option<Tagged>,
+    /// In words.
+    pub hint: String,
     pub colour: Colour,
     pub tlps: u64,
     /// Those the other way, without a hint.
@@ -18,20 +19,14 @@ pub struct Route {
 
 impl Route {
     fn label(&self) -> String {
-        let hint = self
-            .hint
-            .map_or_else(|| "no hint".into(), |hint| hint.to_string());
         match self.back {
-            0 => format!("{hint} · {}", self.tlps),
-            back => format!("{hint} · {} ⇄ {back}", self.tlps),
+            0 => format!("{} · {}", self.hint, self.tlps),
+            back => format!("{} · {} ⇄ {back}", self.hint, self.tlps),
         }
     }
 
     fn title(&self) -> String {
-        let (from, to, tlps) = (&self.from, &self.to, self.tlps);
-        let hint = self
-            .hint
-            .map_or_else(|| "without a hint".into(), |hint| hint.to_string());
+        let (from, to, tlps, hint) = (&self.from, &self.to, self.tlps, &self.hint);
         match self.back {
             0 => format!("{from} → {to}: {tlps} TLPs, {hint}"),
             back => format!("{from} ⇄ {to}: {tlps} and {back} TLPs, {hint}"),
@@ -82,6 +77,7 @@ pub fn draw(page: &mut String, senders: &[Sender], routes: &[Route]) {
     for (number, route) in routes.iter().enumerate() {
         layout.draw_route(&mut svg, number, route, &mut turned);
     }
+    layout.name_buses(&mut svg);
     svg.close(page, "topology", "Topology with the routes of the TLPs");
 }
 
@@ -175,7 +171,6 @@ impl<'a> Layout<'a> {
             let width = self.left(bar.last) + self.column - x - 8.0;
             let class = if bar.depth == 0 { "bus root" } else { "bus" };
             svg.rect(class, [x + 4.0, top, width, self.heights[bar.depth]], "");
-            svg.text("bus-name", x + 14.0, top + 19.0, &bar.name);
         }
         for (at, leaf) in self.leaves.iter().enumerate() {
             let (x, y) = (self.left(at), self.devices_at);
@@ -186,12 +181,20 @@ impl<'a> Layout<'a> {
         }
     }
 
+    /// On top of the lines that cross them.
+    fn name_buses(&self, svg: &mut Svg) {
+        for bar in &self.bars {
+            let (x, y) = (self.left(bar.first) + 14.0, self.tops[bar.depth] + 19.0);
+            svg.text("bus-name", x, y, &bar.name);
+        }
+    }
+
     /// Draws route `number`; `turned` counts those that have turned at each depth.
     fn draw_route(&self, svg: &mut Svg, number: usize, route: &Route, turned: &mut [usize]) {
         // A line ends within the head of its arrow.
         let short = |head: bool| if head { 8.0 } else { 0.0 };
         let (device, back) = (self.devices_at, route.back > 0);
-        let thickness = 1.5 + (route.tlps.max(route.back) as f64).log10();
+        let thickness = 1.5 + 0.6 * (route.tlps.max(route.back) as f64).log10();
         let (class, title) = (route.colour, route.title());
         let x = match self.ends[number] {
             (Some(from), Some(to)) => {
