@@ -168,7 +168,7 @@ fn render(contents: &Contents, title: &str, filtered: bool) -> String {
     section(
         &mut page,
         "Topology",
-        "The way of every TLP. Lines are as thick as many TLPs took them. \
+        "The way of every TLP. The thicker a line, the more TLPs took it. \
         The model routes by address; the picture shows the way through the tree of buses. What the root complex \
         passes on has gone to the host first.",
     );
@@ -462,6 +462,8 @@ fn tlps(page: &mut String, contents: &Contents, colours: &Colours) {
          <th>kind</th><th>address</th><th>bytes</th><th>hint</th><th>for</th><th>on the wire</th></tr></thead>\n<tbody>\n",
     );
     let begin = contents.summary.times.map_or(0, |(first, _)| first);
+    let hints = contents.summary.hints();
+    let hinted: u64 = hints.iter().map(|(.., amount)| amount.tlps).sum();
     for record in &contents.listed {
         let tlp = record.tlp();
         let hint = tlp.as_ref().ok().and_then(hint).map(Tagged::from);
@@ -500,12 +502,18 @@ fn tlps(page: &mut String, contents: &Contents, colours: &Colours) {
             };
             push(page, format_args!("<td{class}>{cell}</td>"));
         }
+        // A few are what the reader came for.
+        let open = if hint.is_some() && hinted <= 8 {
+            " open"
+        } else {
+            ""
+        };
         let text = record.to_string();
         let lines = text.split_once('\n').map_or("", |(_, lines)| lines);
         push(
             page,
             format_args!(
-                "<td><details><summary>bytes</summary><pre>{}</pre></details></td></tr>\n",
+                "<td><details{open}><summary>bytes</summary><pre>{}</pre></details></td></tr>\n",
                 escape(lines)
             ),
         );

@@ -185,7 +185,12 @@ impl<'a> Layout<'a> {
     fn name_buses(&self, svg: &mut Svg) {
         for bar in &self.bars {
             let (x, y) = (self.left(bar.first) + 14.0, self.tops[bar.depth] + 19.0);
-            svg.text("bus-name", x, y, &bar.name);
+            let class = if bar.depth == 0 {
+                "bus-name root"
+            } else {
+                "bus-name"
+            };
+            svg.text(class, x, y, &bar.name);
         }
     }
 
