@@ -295,8 +295,17 @@ fn what_is_no_trace_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
     assert!(matches!(Reader::open(&path), Err(ReadError::File { .. })));
-    fs::write(&path, [0x55; 64]).unwrap();
-    assert!(matches!(Reader::open(&path), Err(ReadError::Format { .. })));
+    let text = "# a text, in which no block ends".repeat(9);
+    for other in [&[0x55; 64][..], text.as_bytes(), b"\x7fELF"] {
+        fs::write(&path, other).unwrap();
+        let Err(error) = Reader::open(&path) else {
+            panic!("{other:?}");
+        };
+        assert!(
+            error.to_string().ends_with("it is no pcapng file"),
+            "{error}"
+        );
+    }
 
     // A packet of a later version of the format.
     let bench = bench_with_traffic(Mode::Flit);

@@ -20,7 +20,7 @@ use pcap_file::{
 };
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -102,6 +102,11 @@ impl Reader {
                 unrecorded: 0,
                 failed: false,
             }),
+            // Text, too, ends before a block does.
+            Err(_) if !begins_as_pcapng(&path) => Err(ReadError::Format {
+                path,
+                reason: "it is no pcapng file".to_owned(),
+            }),
             Err(error) => Err(explain(error, path, 1)),
         }
     }
@@ -167,6 +172,13 @@ impl Iterator for Reader {
         self.failed = matches!(record, Some(Err(_)));
         record
     }
+}
+
+/// Whether the first bytes of a file, if it has any, are those of pcapng.
+fn begins_as_pcapng(path: &Path) -> bool {
+    let mut first = vec![];
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut first));
+    read.is_ok() && [0x0a, 0x0d, 0x0d, 0x0a].starts_with(&first)
 }
 
 /// Finishes a trace whose process was killed before it did, for programs that know nothing of this.
