@@ -1,4 +1,4 @@
--- SPDX-License-Identifier: GPL-2.0-or-later OR MIT OR Apache-2.0
+-- SPDX-License-Identifier: MIT OR Apache-2.0
 -- Dissects the TLPs of the lab's traces: README.md beside this file has the format and the fields.
 --
 -- It says of each packet what lab/crates/tlp says: `tlp.malformed` for what no link may carry,
