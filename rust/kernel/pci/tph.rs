@@ -258,12 +258,11 @@ pub enum StTable {
 }
 
 impl StTable {
-    /// Decodes an ST Table Location field (`PCI_TPH_CAP_LOC_MASK`, shifted).
+    /// Decodes an ST Table Location field (`PCI_TPH_CAP_LOC_MASK`, in its place).
     ///
     /// The reserved encoding counts as none. `entries` is what counts if it is in the capability.
     const fn from_field(field: u32, entries: u16) -> Self {
-        // The constants are those of the field in its place.
-        match field << bindings::PCI_TPH_CAP_LOC_MASK.trailing_zeros() {
+        match field {
             bindings::PCI_TPH_LOC_CAP => Self::Capability(entries),
             bindings::PCI_TPH_LOC_MSIX => Self::MsiX,
             _ => Self::None,
@@ -397,9 +396,9 @@ mod tests {
     #[test]
     fn st_table_location_is_decoded_in_its_place() {
         assert_eq!(StTable::from_field(0, 0), StTable::None);
-        assert_eq!(StTable::from_field(1, 8), StTable::Capability(8));
-        assert_eq!(StTable::from_field(2, 0), StTable::MsiX);
-        assert_eq!(StTable::from_field(3, 0), StTable::None);
+        assert_eq!(StTable::from_field(0x200, 8), StTable::Capability(8));
+        assert_eq!(StTable::from_field(0x400, 0), StTable::MsiX);
+        assert_eq!(StTable::from_field(0x600, 0), StTable::None);
     }
 
     #[test]

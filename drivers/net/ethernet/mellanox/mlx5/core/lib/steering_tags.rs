@@ -35,7 +35,7 @@ enum Mode {
 }
 
 impl Mode {
-    /// Decodes an ST Table Location field (`PCI_TPH_CAP_LOC_MASK`, shifted).
+    /// Decodes an ST Table Location field (`PCI_TPH_CAP_LOC_MASK`, in its place).
     ///
     /// `entries` is the size of a table in the TPH capability, zero if it is elsewhere. A table
     /// needs an entry besides entry 0.
@@ -364,12 +364,12 @@ mod tests {
     #[test]
     fn location_decides_the_mode() {
         assert_eq!(Mode::from_field(0, 0), Some(Mode::Direct));
-        assert_eq!(Mode::from_field(1, 1), None);
-        assert_eq!(Mode::from_field(1, 2), Some(Mode::Table(2)));
-        assert_eq!(Mode::from_field(1, 64), Some(Mode::Table(64)));
+        assert_eq!(Mode::from_field(0x200, 1), None);
+        assert_eq!(Mode::from_field(0x200, 2), Some(Mode::Table(2)));
+        assert_eq!(Mode::from_field(0x200, 64), Some(Mode::Table(64)));
         // In the MSI-X table, and the reserved encoding.
-        assert_eq!(Mode::from_field(2, 0), None);
-        assert_eq!(Mode::from_field(3, 0), None);
+        assert_eq!(Mode::from_field(0x400, 0), None);
+        assert_eq!(Mode::from_field(0x600, 0), None);
     }
 
     #[test]
