@@ -14,11 +14,24 @@ __rust_helper void rust_helper_pcie_disable_tph(struct pci_dev *pdev)
 	pcie_disable_tph(pdev);
 }
 
-__rust_helper int rust_helper_pcie_tph_get_cpu_st(struct pci_dev *pdev,
-						  enum tph_mem_type mem_type,
-						  unsigned int cpu, u16 *tag)
+__rust_helper int
+rust_helper_pcie_tph_get_cpu_st_req_type(struct pci_dev *pdev,
+					 enum tph_mem_type mem_type,
+					 u8 req_type, unsigned int cpu,
+					 u16 *tag)
 {
-	return pcie_tph_get_cpu_st(pdev, mem_type, cpu, tag);
+	return pcie_tph_get_cpu_st_req_type(pdev, mem_type, req_type, cpu, tag);
+}
+
+__rust_helper int rust_helper_pcie_enable_tph_req_type(struct pci_dev *pdev,
+						       int mode, u8 req_type)
+{
+	return pcie_enable_tph_req_type(pdev, mode, req_type);
+}
+
+__rust_helper u8 rust_helper_pcie_tph_supported_req_type(struct pci_dev *pdev)
+{
+	return pcie_tph_supported_req_type(pdev);
 }
 
 __rust_helper u16 rust_helper_pcie_tph_get_st_table_size(struct pci_dev *pdev)

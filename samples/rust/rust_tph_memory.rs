@@ -175,15 +175,10 @@ impl Exporter for Memory {
             return Ok(None);
         };
 
-        // The firmware answers in the namespace that the requester has enabled.
-        if Namespace::of(requester) != Some(namespace) {
-            return Ok(None);
-        }
-
         // Without firmware that knows, there is no tag.
-        let tag = SteeringTag::of_cpu(requester, MemoryType::Volatile, self.cpu).ok();
+        let tag = SteeringTag::of_cpu(requester, MemoryType::Volatile, self.cpu, namespace);
 
-        Ok(tag.flatten().map(|tag| Hint {
+        Ok(tag.ok().map(|tag| Hint {
             tag,
             ph: ProcessingHint::Target,
         }))

@@ -51,6 +51,15 @@ impl Namespace {
         Self::from_req_type(unsafe { bindings::pcie_tph_enabled_req_type(pdev.as_raw()) })
     }
 
+    /// Returns the requester type that is needed to emit tags of this namespace.
+    const fn req_type(self) -> u8 {
+        // CAST: Requester types have two bits.
+        match self {
+            Self::St => bindings::PCI_TPH_REQ_TPH_ONLY as u8,
+            Self::ExtSt => bindings::PCI_TPH_REQ_EXT_TPH as u8,
+        }
+    }
+
     /// Decodes a TPH Requester Enable field (`PCI_TPH_CTRL_REQ_EN_MASK`).
     ///
     /// A requester uses the largest namespace that it is enabled for. Off and the reserved
@@ -91,38 +100,38 @@ pub enum SteeringTag {
 }
 
 impl SteeringTag {
-    /// Asks the firmware for the tag with which `requester` should write to CPU memory whose data
-    /// `cpu` will use.
-    ///
-    /// The tag is one of the namespace that `requester` is enabled for. It is [`None`] if there is
-    /// none: the C function answers that with tag zero, which here means no placement anyway.
+    /// Asks the firmware for the tag of `namespace` with which `requester` should write to CPU memory
+    /// whose data `cpu` will use.
     ///
     /// # Errors
     ///
-    /// [`ENODEV`] if the device is not below a Root Port, [`EINVAL`] if the firmware does not tell
-    /// tags.
-    pub fn of_cpu(requester: &Device, memory: MemoryType, cpu: CpuId) -> Result<Option<Self>> {
-        let Some(namespace) = Namespace::of(requester) else {
-            return Ok(None);
-        };
+    /// - [`EOPNOTSUPP`] if the firmware knows no valid tag of this namespace.
+    /// - [`ENODEV`] if the device is not below a Root Port.
+    /// - [`EINVAL`] if the firmware does not tell tags.
+    pub fn of_cpu(
+        requester: &Device,
+        memory: MemoryType,
+        cpu: CpuId,
+        namespace: Namespace,
+    ) -> Result<Self> {
         let mut tag = 0;
 
         // SAFETY:
         // - By its type invariant `requester.as_raw()` is a valid pointer to a `struct pci_dev`.
         // - `tag` is valid for writes.
         to_result(unsafe {
-            bindings::pcie_tph_get_cpu_st(
+            bindings::pcie_tph_get_cpu_st_req_type(
                 requester.as_raw(),
                 memory as bindings::tph_mem_type,
+                namespace.req_type(),
                 cpu.as_u32(),
                 &mut tag,
             )
         })?;
 
-        Ok(match (tag, namespace) {
-            (0, _) => None,
-            (tag, Namespace::St) => Some(Self::St(u8::try_from(tag)?)),
-            (tag, Namespace::ExtSt) => Some(Self::ExtSt(tag)),
+        Ok(match namespace {
+            Namespace::St => Self::St(u8::try_from(tag)?),
+            Namespace::ExtSt => Self::ExtSt(tag),
         })
     }
 
@@ -380,6 +389,12 @@ mod tests {
         assert_eq!(Namespace::from_req_type(1), Some(Namespace::St));
         assert_eq!(Namespace::from_req_type(2), None);
         assert_eq!(Namespace::from_req_type(3), Some(Namespace::ExtSt));
+        for namespace in [Namespace::St, Namespace::ExtSt] {
+            assert_eq!(
+                Namespace::from_req_type(namespace.req_type()),
+                Some(namespace)
+            );
+        }
     }
 
     #[test]
