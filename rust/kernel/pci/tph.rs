@@ -44,8 +44,8 @@ impl Namespace {
 
     /// Returns the namespace in which `pdev` is enabled to emit requests with TPH.
     ///
-    /// This is [`None`] before [`Requester::enable`], and also after a failed write to the ST
-    /// table, which disables TPH for the whole device: ask each time.
+    /// This is [`None`] before [`Requester::enable`], and also after a write to the ST table after
+    /// which the device could not be enabled again: ask each time.
     pub fn of(pdev: &Device) -> Option<Self> {
         // SAFETY: By its type invariant `pdev.as_raw()` is a valid pointer to a `struct pci_dev`.
         Self::from_req_type(unsafe { bindings::pcie_tph_enabled_req_type(pdev.as_raw()) })

@@ -231,7 +231,8 @@ unsafe extern "C" fn mlx5_ib_dmabuf_tph_renew(
         // SAFETY: As above, for `dmabuf` and `DmaBuf`.
         let dmabuf = unsafe { &*dmabuf.cast::<DmaBuf>() };
 
-        // A failed write to the table has turned TPH off: no hint of any mkey is emitted any more.
+        // The device could not be enabled again after a write to its table: no hint of any mkey is
+        // emitted any more.
         let Some(namespace) = Namespace::of(pdev) else {
             return Ok(0);
         };

@@ -86,7 +86,7 @@ impl Requester {
         Ok(tag)
     }
 
-    /// Writes `tag` to an entry of the ST table. A failure disables TPH.
+    /// Writes `tag` to an entry of the ST table.
     fn write(&self, index: u16, tag: u16) -> Result {
         // SAFETY: By the type invariant `self.pdev` is valid.
         to_result(unsafe { bindings::pcie_tph_set_st_entry(self.pdev.as_ptr(), index.into(), tag) })
