@@ -107,9 +107,21 @@ pub fn of(kernel: &Kernel) -> Boots {
 
 /// The suites of this project.
 const TESTS: Kunit = Kunit {
-    glob: "rust_[dp][mc]*",
-    names: &["rust_dma_buf: ", "rust_pci_tph: "],
+    // ..._buf, ..._tph
+    glob: "*_[bt][up][fh]",
+    names: &[
+        "pcie_tph: ",
+        "rust_dma_buf: ",
+        "rust_pci_tph: ",
+        "rust_vfio_pci_tph: ",
+    ],
     option: "RUST_DMA_BUF_KUNIT_TEST",
+};
+
+/// Those of a kernel without TPH in the PCI core.
+const TESTS_WITHOUT_TPH: Kunit = Kunit {
+    names: &["rust_dma_buf: ", "rust_pci_tph: ", "rust_vfio_pci_tph: "],
+    ..TESTS
 };
 
 /// Those in the drivers of the adapter, which run when these are loaded: once in a boot.
@@ -132,7 +144,7 @@ const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
 /// That includes no peers below a switch, which the root port does not see.
 const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 
-static FULL: [Boot; 14] = [
+static FULL: [Boot; 16] = [
     Boot {
         part: "guest tests",
         dir: "guest",
@@ -168,6 +180,19 @@ static FULL: [Boot; 14] = [
         )),
         arrivals: Arrivals::InMemoryForEachCpu,
         append: &REDIRECT,
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "guest tests of requesters that user space owns",
+        dir: "guest-requester",
+        programs: &[guest::REQUESTER],
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "guest tests of requesters that user space owns in topology T3",
+        dir: "guest-requester-t3",
+        topology: Topology::T3,
+        programs: &[guest::REQUESTER_ROOT_PORT],
         ..Boot::PLAIN
     },
     Boot {
@@ -264,7 +289,7 @@ static WITHOUT_TPH: [Boot; 2] = [
         part: "guest tests without TPH",
         dir: "guest",
         programs: &["without-tph"],
-        kunit: Some(TESTS),
+        kunit: Some(TESTS_WITHOUT_TPH),
         arrivals: Arrivals::WithoutHint,
         // vfio is built in.
         append: &["vfio.enable_unsafe_noiommu_mode=1"],

@@ -15,6 +15,11 @@ pub const EVERYWHERE: [&str; 2] = ["guest-dma-buf-tph", "guest-whole-path"];
 /// What needs a root port.
 pub const ROOT_PORT: &str = "root-port-";
 
+/// Those of a requester that user space owns, an integrated endpoint.
+pub const REQUESTER: &str = "vfio-tph-integrated";
+/// The same behind a root port.
+pub const REQUESTER_ROOT_PORT: &str = "vfio-tph-root-port";
+
 // What needs a guest of its own: a processor, kernel parameters or an end of the devices that the
 // others cannot do with.
 pub const UNTRUSTED_CPU: &str = "untrusted-cpu";

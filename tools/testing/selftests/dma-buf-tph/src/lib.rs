@@ -9,6 +9,7 @@ pub mod initiator;
 pub mod kmsg;
 pub mod memory;
 pub mod pci;
+pub mod requester;
 pub mod slab;
 mod sys;
 pub mod tap;

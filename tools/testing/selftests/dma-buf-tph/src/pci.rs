@@ -103,7 +103,13 @@ impl Device {
         fs::read(self.sysfs.join("config"))
     }
 
-    fn write_config(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Reads from its configuration space, no more than is asked for.
+    pub fn read_config(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        File::open(self.sysfs.join("config"))?.read_exact_at(bytes, offset)
+    }
+
+    /// Writes to its configuration space, whoever else uses it.
+    pub fn write_config(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let config = OpenOptions::new()
             .write(true)
             .open(self.sysfs.join("config"))?;
@@ -197,6 +203,26 @@ impl Device {
     /// Takes it from the driver that it is bound to.
     pub fn unbind(&self) -> io::Result<()> {
         fs::write(self.sysfs.join("driver").join("unbind"), self.address())
+    }
+
+    /// Takes it from the driver that it is bound to, if there is one.
+    pub fn release(&self) -> io::Result<()> {
+        if self.sysfs.join("driver").exists() {
+            self.unbind()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Its requester id: bus, device, function.
+    pub fn rid(&self) -> io::Result<u16> {
+        // 0000:00:11.0
+        let address = self.address();
+        let number = |range: std::ops::Range<usize>| {
+            let digits = address.get(range).unwrap_or_default();
+            u16::from_str_radix(digits, 16).map_err(Error::other)
+        };
+        Ok(number(5..7)? << 8 | number(8..10)? << 3 | number(11..12)?)
     }
 
     /// Binds it to `driver` and to no other.

@@ -139,9 +139,18 @@ impl Device {
         }
     }
 
+    /// Loads what [`Device::open`] needs.
+    pub fn load(pdev: &pci::Device) -> io::Result<()> {
+        if pdev.has_iommu() {
+            pci::modprobe("iommufd", &[])?;
+        } else {
+            pci::modprobe("vfio", &["enable_unsafe_noiommu_mode=1"])?;
+        }
+        pci::modprobe("vfio-pci", &[])
+    }
+
     fn open_cdev(pdev: &pci::Device) -> io::Result<Self> {
-        pci::modprobe("iommufd", &[])?;
-        pci::modprobe("vfio-pci", &[])?;
+        Self::load(pdev)?;
         pdev.bind("vfio-pci")?;
 
         let iommufd = open_node("/dev/iommu")?;
@@ -179,8 +188,7 @@ impl Device {
     }
 
     fn open_noiommu(pdev: &pci::Device) -> io::Result<Self> {
-        pci::modprobe("vfio", &["enable_unsafe_noiommu_mode=1"])?;
-        pci::modprobe("vfio-pci", &[])?;
+        Self::load(pdev)?;
         pdev.bind("vfio-pci")?;
 
         let container = open_node("/dev/vfio/vfio")?;
@@ -224,16 +232,30 @@ impl Device {
         })
     }
 
-    /// Sets or clears Memory Space Enable in the command register.
-    pub fn set_memory_enable(&self, on: bool) -> io::Result<()> {
-        const COMMAND: u64 = 4;
-        const MEMORY: u16 = 2;
+    /// Returns the access to config space.
+    pub fn config(&self) -> io::Result<Region<'_>> {
+        self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)
+    }
 
-        let config = self.region(vfio::VFIO_PCI_CONFIG_REGION_INDEX)?;
+    /// Sets or clears a bit of the command register.
+    fn set_command(&self, bit: u16, on: bool) -> io::Result<()> {
+        const COMMAND: u64 = 4;
+
+        let config = self.config()?;
         let mut bytes = [0; 2];
         config.read(COMMAND, &mut bytes)?;
-        let command = u16::from_le_bytes(bytes) & !MEMORY | if on { MEMORY } else { 0 };
+        let command = u16::from_le_bytes(bytes) & !bit | if on { bit } else { 0 };
         config.write(COMMAND, &command.to_le_bytes())
+    }
+
+    /// Sets or clears Memory Space Enable in the command register.
+    pub fn set_memory_enable(&self, on: bool) -> io::Result<()> {
+        self.set_command(2, on)
+    }
+
+    /// Sets or clears Bus Master Enable in the command register.
+    pub fn set_bus_master(&self, on: bool) -> io::Result<()> {
+        self.set_command(4, on)
     }
 
     /// Resets the device.
@@ -264,9 +286,9 @@ impl Device {
         feature.0[4..8].copy_from_slice(&flags.to_ne_bytes());
         feature.0[8..8 + payload.len()].copy_from_slice(payload);
         // SAFETY: No feature that is used here has a payload of more than 56 bytes.
-        let ret = unsafe { ioctl_ref(self.file.as_fd(), VFIO_DEVICE_FEATURE, &mut feature) }?;
+        let ret = unsafe { ioctl_ref(self.file.as_fd(), VFIO_DEVICE_FEATURE, &mut feature) };
         payload.copy_from_slice(&feature.0[8..8 + payload.len()]);
-        Ok(ret)
+        ret
     }
 
     /// `VFIO_DEVICE_FEATURE` with a header at the very end of the mapped memory, so that the

@@ -5,8 +5,11 @@
 use dma_buf_tph::accelerator::{Accelerator, State};
 use dma_buf_tph::feature::feature;
 use dma_buf_tph::initiator::{self, Initiator};
-use dma_buf_tph::tap;
+use dma_buf_tph::pci;
+use dma_buf_tph::requester::{self, CONTROL, Requester};
+use dma_buf_tph::tap::{self, assert_errno};
 use dma_buf_tph::vfio::{GET, PROBE, SET, TPH_ST, TPH_ST_EXT, Tph};
+use libc::EOPNOTSUPP;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
@@ -47,6 +50,21 @@ fn arrives_plain(node: &str) {
     assert_eq!(accelerator.state().unwrap(), after);
 }
 
+/// A device with the capability, in a kernel that does not use it.
+fn hidden() {
+    for level in 0..=3 {
+        let requester = Requester::open(pci::INITIATOR_EXT, level).unwrap();
+        assert!(!requester.is_seen().unwrap());
+        for feature in [requester::TPH, requester::RESOLVE, requester::ST] {
+            assert_errno(requester.probe(feature), EOPNOTSUPP);
+        }
+        assert_errno(requester.opt_in(), EOPNOTSUPP);
+        requester.control(0x302).unwrap();
+        assert_eq!(requester.seen(CONTROL).unwrap(), 0);
+        assert_eq!(requester.real(CONTROL).unwrap(), 0);
+    }
+}
+
 fn main() -> ExitCode {
     tap::run(vec![
         ("tags can be published", Box::new(publishing)),
@@ -58,5 +76,6 @@ fn main() -> ExitCode {
             "the same for the Extended initiator",
             Box::new(|| arrives_plain(initiator::EXTENDED)),
         ),
+        ("vfio case 7: the capability is hidden", Box::new(hidden)),
     ])
 }
