@@ -30,7 +30,8 @@ use kernel::{
             Hint,
             MemoryType,
             Namespace,
-            ProcessingHint, //
+            ProcessingHint,
+            SteeringTag, //
         },
     },
     prelude::*,
@@ -241,8 +242,7 @@ impl Pdev {
                     return Err(EINVAL);
                 }
 
-                self.as_device()
-                    .tph_cpu_tag(MemoryType::Volatile, cpu, namespace)
+                SteeringTag::of_cpu(self.as_device(), MemoryType::Volatile, cpu, namespace)
                     .map(without_ph)
             }
         }
