@@ -10,5 +10,13 @@ pub const VENDOR: u16 = 0x1af4;
 pub const INITIATOR: u16 = 0x10f0;
 /// Device and subsystem id of an initiator that supports Extended TPH too.
 pub const INITIATOR_EXT: u16 = 0x10f1;
+/// Device and subsystem id of an initiator that supports interrupt vector mode too.
+pub const INITIATOR_IV: u16 = 0x10f3;
+/// Device and subsystem id of an initiator whose ST table is in the MSI-X table.
+pub const INITIATOR_MSIX: u16 = 0x10f4;
+/// Device and subsystem id of an initiator without an ST table.
+pub const INITIATOR_NO_TABLE: u16 = 0x10f5;
+/// Device and subsystem id of an initiator without TPH.
+pub const INITIATOR_NO_TPH: u16 = 0x10f6;
 /// Device and subsystem id of the accelerator.
 pub const ACCELERATOR: u16 = 0x10f2;

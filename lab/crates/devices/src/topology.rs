@@ -274,7 +274,8 @@ fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Fun
             })
     };
     let interrupt = Arc::new(Interrupt::new(match endpoint.kind {
-        Kind::Initiator(_) | Kind::Accelerator(_) => 1,
+        Kind::Initiator(config) => config.vectors(),
+        Kind::Accelerator(_) => 1,
         Kind::ConnectX(config) => config.vectors,
     }));
     let serial = serial_number(endpoint.bdf);

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{HINT_8, HINT_16, Lab, PAYLOAD, RAM, RAM_SIZE, TPH};
-use devices::CompleterType;
+use common::{HINT_8, HINT_16, Lab, PAYLOAD, RAM, RAM_SIZE, TABLE, TPH, TPH_FIRST};
+use devices::{CompleterType, InitiatorConfig};
 use fabric::trace::Record;
 use std::os::unix::fs::FileExt;
 use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
@@ -169,17 +169,101 @@ fn hints_are_gated_by_the_control_register() {
 fn tags_come_from_the_st_table() {
     let mut lab = Lab::ready();
     lab.initiator.config_write16(TPH + 12 + 2 * 5, 0xbef0);
-    assert_eq!(lab.copy(&[1; 4], 0, HINT_16 | 1 << 24 | 5), DONE);
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_16 | TABLE | 5), DONE);
     let [request] = requests(&lab.trace())[..] else {
         panic!("one write")
     };
     assert_eq!(request.hint().unwrap().tag, SteeringTag::Ext(0xbef0));
     assert_eq!(
-        lab.copy(&[1; 4], 0, HINT_16 | 1 << 24 | 64),
+        lab.copy(&[1; 4], 0, HINT_16 | TABLE | 64),
         DONE | 0x300,
         "no such entry"
     );
     assert_eq!(requests(&lab.trace()).len(), 1);
+}
+
+#[test]
+fn in_interrupt_vector_mode_the_vector_selects_the_tag() {
+    const INTERRUPT_VECTOR: u16 = 0x0301;
+    let mut lab = Lab::of(
+        InitiatorConfig::InterruptVector,
+        TPH_FIRST,
+        INTERRUPT_VECTOR,
+    );
+    for entry in 0..4u8 {
+        let tag = 0xbe00 + u16::from(entry);
+        lab.initiator
+            .config_write16(TPH_FIRST + 12 + 2 * u64::from(entry), tag);
+    }
+    lab.initiator.set_irq(0, &[]);
+    let eventfd = lab.eventfd.try_clone().unwrap();
+    lab.initiator.set_irq(2, &[&eventfd]);
+    lab.initiator.set_register(0x3c, 2);
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_16 | TABLE | 2), DONE);
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_16 | TABLE | 1), DONE | DROPPED);
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_16 | 0xbe02), DONE | DROPPED);
+    let tags: Vec<_> = requests(&lab.trace())
+        .iter()
+        .map(|request| request.hint().map(|hint| hint.tag))
+        .collect();
+    assert_eq!(tags, [Some(SteeringTag::Ext(0xbe02)), None, None]);
+}
+
+#[test]
+fn a_vector_must_be_there() {
+    let mut lab = Lab::of(InitiatorConfig::InterruptVector, TPH_FIRST, 0);
+    for vector in [4, 0xffff] {
+        lab.initiator.set_register(0x3c, vector);
+        lab.start(RAM, PAYLOAD, 4, 0);
+        assert_eq!(lab.initiator.register(0x2c), DONE | 0x300);
+        lab.no_interrupt();
+    }
+    assert!(lab.trace().is_empty());
+    lab.initiator.set_register(0x3c, 0);
+    assert_eq!(lab.copy(&[1; 4], 0, 0), DONE, "it still works");
+}
+
+#[test]
+fn an_st_table_in_the_msix_table_is_refused_with_a_reason() {
+    let mut lab = Lab::of(InitiatorConfig::MsixTable, TPH, 0x0302);
+    for entry in [0, 3, 64] {
+        let status = lab.copy(&[1; 4], 0, HINT_16 | TABLE | entry);
+        assert_eq!(status, DONE | 0x600, "{entry}");
+    }
+    assert!(lab.trace().is_empty());
+    assert_eq!(
+        lab.copy(&[1; 4], 0, HINT_8 | 0xf0),
+        DONE,
+        "a tag of its own"
+    );
+    assert!(requests(&lab.trace())[0].hint().is_some());
+}
+
+#[test]
+fn without_an_st_table_the_tags_are_the_drivers() {
+    let mut lab = Lab::of(InitiatorConfig::NoTable, TPH, 0x0302);
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_16 | TABLE), DONE | 0x300);
+    assert!(lab.trace().is_empty());
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_16 | 0xbef0), DONE);
+    let tag = requests(&lab.trace())[0].hint().map(|hint| hint.tag);
+    assert_eq!(tag, Some(SteeringTag::Ext(0xbef0)));
+}
+
+#[test]
+fn without_tph_there_are_no_hints() {
+    let mut lab = Lab::with(
+        Mode::Flit,
+        CompleterType::TphAndExtended,
+        InitiatorConfig::NoTph,
+    );
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_8 | 0xf0), DONE | DROPPED);
+    assert_eq!(lab.copy(&[1; 4], 0, HINT_8 | TABLE), DONE | DROPPED);
+    assert_eq!(lab.copy(&[1; 4], 0, 0), DONE);
+    assert!(
+        requests(&lab.trace())
+            .iter()
+            .all(|one| one.hint().is_none())
+    );
 }
 
 #[test]
@@ -297,7 +381,7 @@ fn interrupts_can_wait() {
     lab.wait_for_interrupt();
 
     // Disconnected: nothing comes, nothing fails.
-    lab.initiator.set_irq(&[]);
+    lab.initiator.set_irq(0, &[]);
     lab.start(RAM, PAYLOAD, 4, 0);
     while lab.initiator.register(0x34) == 0 {
         std::thread::yield_now();
@@ -309,6 +393,7 @@ fn interrupts_can_wait() {
 fn a_reset_ends_a_copy() {
     for flr in [false, true] {
         let mut lab = Lab::ready();
+        lab.initiator.config_write16(TPH + 12 + 2 * 63, 0xbef0);
         lab.start(RAM, PAYLOAD, 1 << 20, 0);
         if flr {
             lab.initiator.config_write16(0x48, 0xa810);
@@ -332,6 +417,7 @@ fn a_reset_ends_a_copy() {
         }
         assert_eq!(lab.initiator.config32(4) & 0xffff, 0);
         assert_eq!(lab.initiator.config32(TPH + 8), 0);
+        assert_eq!(lab.initiator.config32(TPH + 12 + 4 * 31), 0, "entry 63");
         lab.initiator.config_write16(4, 0x6);
         assert_eq!(lab.copy(&[1; 4], 0, 0), DONE, "read, completion, write");
         assert_eq!(

@@ -129,8 +129,9 @@ fn endpoint(device: Device, devices: Devices) -> Endpoint {
         path: devices.topology.path(&device),
         name: device.name.into(),
         kind: match device.role {
-            Role::Initiator => Kind::Initiator(InitiatorConfig { extended: false }),
-            Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig { extended: true }),
+            Role::Initiator => Kind::Initiator(InitiatorConfig::Tph),
+            Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig::Extended),
+            Role::InitiatorOf(config) => Kind::Initiator(config),
             Role::Accelerator => accelerator(devices.completer),
             Role::AcceleratorOf(completer) => accelerator(completer),
             Role::ConnectX => Kind::ConnectX(connectx(devices)),

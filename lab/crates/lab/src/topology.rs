@@ -2,6 +2,7 @@
 //! Where the devices sit: known to the process that serves them and to the one that starts QEMU.
 
 use clap::ValueEnum;
+use devices::InitiatorConfig;
 use fabric::trace::DEFAULT_LIMIT;
 use std::fmt::{self, Display, Formatter};
 use std::num::ParseIntError;
@@ -18,18 +19,38 @@ pub enum Topology {
     T1,
     /// T1 and, from 00:13.0 on, an accelerator of each completer type that T1's has not.
     T1Completers,
+    /// T1 and, from 00:13.0 on, an initiator of each kind that T1 has not.
+    T1Requesters,
     /// T1 with a processor that the kernel does not trust with peer-to-peer DMA.
     T1Untrusted,
     /// T1 and an RDMA adapter at 00:13.0.
     T1Rdma,
     /// T1 behind an IOMMU.
     T2,
+    /// T1Requesters behind an IOMMU.
+    T2Requesters,
     /// The devices of T1 at 03:00.0, 04:00.0 and 05:00.0, below a switch at a root port.
     T3,
     /// T3 and, below the same switch at 06:00.0, an RDMA adapter.
     T3Rdma,
+    /// The devices of T1Requesters from 03:00.0 on, below a switch at a root port, and an initiator at
+    /// 00:17.0, an integrated endpoint beside the root port.
+    T3Requesters,
     /// The devices of T1 as the functions 01:00.0, 01:00.1 and 01:00.2, below a root port.
     T4,
+}
+
+/// What a topology is without its devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// The devices are on the root bus.
+    RootBus,
+    /// The same behind an IOMMU.
+    Iommu,
+    /// They are below a switch at a root port.
+    Switch,
+    /// They are functions of one slot below a root port.
+    Slot,
 }
 
 /// Which address a peer-to-peer write has when it leaves the initiator.
@@ -50,6 +71,8 @@ pub enum Role {
     Initiator,
     /// A requester of 8- and 16-bit tags; its driver enables the latter.
     ExtendedInitiator,
+    /// A requester of this kind, whatever the others are.
+    InitiatorOf(InitiatorConfig),
     /// The completer.
     Accelerator,
     /// A completer of this type, whatever the type of the other is.
@@ -82,16 +105,19 @@ impl Device {
     }
 }
 
-/// Root port, switch, and below it four buses; in QEMU's words, in the order of creation.
-const SWITCH: [&str; 6] = [
+/// Root port, switch, and below it seven buses; in QEMU's words, in the order of creation.
+const SWITCH: [&str; 9] = [
     "pcie-root-port,id=root-port,bus=pcie.0,addr=0x10,chassis=1",
     "x3130-upstream,id=switch,bus=root-port",
     "xio3130-downstream,id=arm0,bus=switch,addr=0,chassis=2",
     "xio3130-downstream,id=arm1,bus=switch,addr=1,chassis=3",
     "xio3130-downstream,id=arm2,bus=switch,addr=2,chassis=4",
     "xio3130-downstream,id=arm3,bus=switch,addr=3,chassis=5",
+    "xio3130-downstream,id=arm4,bus=switch,addr=4,chassis=6",
+    "xio3130-downstream,id=arm5,bus=switch,addr=5,chassis=7",
+    "xio3130-downstream,id=arm6,bus=switch,addr=6,chassis=8",
 ];
-const ARMS: [&str; 4] = ["arm0", "arm1", "arm2", "arm3"];
+const ARMS: [&str; 7] = ["arm0", "arm1", "arm2", "arm3", "arm4", "arm5", "arm6"];
 /// Number of the first arm's bus: the root port's is 1, the switch's own is 2.
 const FIRST_ARM: u8 = 3;
 
@@ -144,6 +170,33 @@ impl Topology {
                 ),
             ]);
         }
+        if self.has_requesters() {
+            roles.extend([
+                (
+                    Role::InitiatorOf(InitiatorConfig::InterruptVector),
+                    "initiator-iv",
+                ),
+                (
+                    Role::InitiatorOf(InitiatorConfig::MsixTable),
+                    "initiator-msix",
+                ),
+                (
+                    Role::InitiatorOf(InitiatorConfig::NoTable),
+                    "initiator-no-table",
+                ),
+                (
+                    Role::InitiatorOf(InitiatorConfig::NoTph),
+                    "initiator-no-tph",
+                ),
+            ]);
+        }
+        if self == Self::T3Requesters {
+            // The switch has no arm for it.
+            roles.push((
+                Role::InitiatorOf(InitiatorConfig::InterruptVector),
+                "initiator-rciep",
+            ));
+        }
         if self.has_adapter() {
             roles.push((Role::ConnectX, "connectx"));
         }
@@ -152,21 +205,38 @@ impl Topology {
 
     /// Bus, slot and address of device `number`.
     fn place(self, number: u8) -> (&'static str, u8, Bdf) {
-        match (self, ARMS.get(usize::from(number))) {
-            (Self::T3 | Self::T3Rdma, Some(arm)) => (arm, 0, Bdf::new(FIRST_ARM + number, 0, 0)),
-            (Self::T4, _) => ("root-port", 0, Bdf::new(1, 0, number)),
+        match (self.shape(), ARMS.get(usize::from(number))) {
+            (Shape::Switch, Some(arm)) => (arm, 0, Bdf::new(FIRST_ARM + number, 0, 0)),
+            (Shape::Slot, _) => ("root-port", 0, Bdf::new(1, 0, number)),
             _ => ("pcie.0", 0x10 + number, Bdf::new(0, 0x10 + number, 0)),
+        }
+    }
+
+    /// What it is without its devices.
+    fn shape(self) -> Shape {
+        match self {
+            Self::T1
+            | Self::T1Completers
+            | Self::T1Requesters
+            | Self::T1Untrusted
+            | Self::T1Rdma => Shape::RootBus,
+            Self::T2 | Self::T2Requesters => Shape::Iommu,
+            Self::T3 | Self::T3Rdma | Self::T3Requesters => Shape::Switch,
+            Self::T4 => Shape::Slot,
         }
     }
 
     /// What else QEMU must have, as values of its option `-device`, before the devices.
     pub fn fabric(self) -> &'static [&'static str] {
         match self {
-            Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => &[],
-            Self::T2 => &IOMMU,
-            Self::T3 => &SWITCH[..5],
-            Self::T3Rdma => &SWITCH,
-            Self::T4 => &SWITCH[..1],
+            Self::T3Rdma => &SWITCH[..6],
+            Self::T3Requesters => &SWITCH,
+            _ => match self.shape() {
+                Shape::RootBus => &[],
+                Shape::Iommu => &IOMMU,
+                Shape::Switch => &SWITCH[..5],
+                Shape::Slot => &SWITCH[..1],
+            },
         }
     }
 
@@ -194,7 +264,7 @@ impl Topology {
 
     /// Whether QEMU has an IOMMU.
     pub fn has_iommu(self) -> bool {
-        self == Self::T2
+        self.shape() == Shape::Iommu
     }
 
     /// Whether it has an RDMA adapter, which then is the requester.
@@ -202,33 +272,41 @@ impl Topology {
         matches!(self, Self::T1Rdma | Self::T3Rdma)
     }
 
+    /// Whether it has an initiator of every kind.
+    fn has_requesters(self) -> bool {
+        matches!(
+            self,
+            Self::T1Requesters | Self::T2Requesters | Self::T3Requesters
+        )
+    }
+
     /// Whether its devices are behind a root port, for which the firmware knows tags of CPU memory.
     pub fn has_root_port(self) -> bool {
-        matches!(self, Self::T3 | Self::T3Rdma | Self::T4)
+        matches!(self.shape(), Shape::Switch | Shape::Slot)
     }
 
     /// Whether its devices are functions of one slot.
     pub fn is_multifunction(self) -> bool {
-        self == Self::T4
+        self.shape() == Shape::Slot
     }
 
     /// The processor, in QEMU's words.
     pub fn cpu(self) -> &'static str {
-        match self {
+        match self.shape() {
             // Peer-to-peer DMA through the host bridge needs one that the kernel trusts with it.
-            Self::T1 | Self::T1Completers | Self::T1Rdma | Self::T2 => "EPYC",
+            Shape::RootBus | Shape::Iommu if self != Self::T1Untrusted => "EPYC",
             // One that it does not trust: what arrives went another way.
-            Self::T1Untrusted | Self::T3 | Self::T3Rdma | Self::T4 => "qemu64",
+            _ => "qemu64",
         }
     }
 
     /// The kernel parameters that it needs.
     pub fn kernel_parameters(self) -> &'static [&'static str] {
-        match self {
-            Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => &[],
-            Self::T2 => &["intel_iommu=on"],
+        match self.shape() {
+            Shape::RootBus => &[],
+            Shape::Iommu => &["intel_iommu=on"],
             // Its hints depend on `tph_root_port`, so nobody may load it before that.
-            Self::T3 | Self::T3Rdma | Self::T4 => &["modprobe.blacklist=rust_tph_initiator"],
+            Shape::Switch | Shape::Slot => &["modprobe.blacklist=rust_tph_initiator"],
         }
     }
 
@@ -240,12 +318,10 @@ impl Topology {
 
     /// The address of a peer-to-peer write.
     pub fn address_kind(self) -> AddressKind {
-        match self {
-            Self::T1 | Self::T1Completers | Self::T1Untrusted | Self::T1Rdma => {
-                AddressKind::Physical
-            }
-            Self::T2 => AddressKind::Iova,
-            Self::T3 | Self::T3Rdma | Self::T4 => AddressKind::Bus,
+        match self.shape() {
+            Shape::RootBus => AddressKind::Physical,
+            Shape::Iommu => AddressKind::Iova,
+            Shape::Switch | Shape::Slot => AddressKind::Bus,
         }
     }
 
@@ -407,6 +483,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Guest tests name them.
+    #[test]
+    fn the_requesters_have_fixed_addresses() {
+        let addresses = |topology: Topology| -> Vec<_> {
+            let devices = topology.devices(Path::new("/r")).into_iter();
+            devices.map(|device| (device.name, device.bdf)).collect()
+        };
+        let names = [
+            "initiator",
+            "accelerator",
+            "initiator-ext",
+            "initiator-iv",
+            "initiator-msix",
+            "initiator-no-table",
+            "initiator-no-tph",
+        ];
+        let expected = |place: fn(u8) -> Bdf| -> Vec<_> {
+            names
+                .into_iter()
+                .zip(0..)
+                .map(|(name, at)| (name, place(at)))
+                .collect()
+        };
+        let of_t1 = expected(|at| Bdf::new(0, 0x10 + at, 0));
+        assert_eq!(addresses(Topology::T1Requesters), of_t1);
+        assert_eq!(addresses(Topology::T2Requesters), of_t1);
+        let mut of_t3 = expected(|at| Bdf::new(3 + at, 0, 0));
+        of_t3.push(("initiator-rciep", Bdf::new(0, 0x17, 0)));
+        assert_eq!(addresses(Topology::T3Requesters), of_t3);
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl ConfigBuilder {
     /// TPH requester.
     #[must_use]
     pub fn tph(mut self, tph: TphCapability) -> Self {
-        self.tph = Some((tph.place(&mut self), tph.entries));
+        self.tph = Some((tph.place(&mut self), tph.table.entries()));
         self
     }
 

@@ -15,7 +15,7 @@ mod tph;
 
 pub use build::{BarKind, ConfigBuilder, Identity};
 pub use capabilities::{MsiX, Pcie};
-pub use tph::{RequesterEnable, StMode, TphCapability, TphRequester};
+pub use tph::{RequesterEnable, StMode, StTable, TphCapability, TphRequester};
 
 use fabric::Limits;
 

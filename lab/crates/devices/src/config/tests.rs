@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a guest can and cannot do to a configuration space.
 
-use super::{ConfigSpace, Event, RequesterEnable, SIZE, StMode};
-use crate::{AcceleratorConfig, CompleterType, InitiatorConfig, initiator::ST_ENTRIES};
+use super::{ConfigSpace, Event, RequesterEnable, SIZE, StMode, StTable};
+use crate::{AcceleratorConfig, CompleterType, InitiatorConfig, initiator};
 use fabric::Limits;
 use proptest::prelude::*;
 use tlp::Mode;
 
+/// Entries of an ST table in the capability.
+const ST_ENTRIES: usize = initiator::ST_ENTRIES as usize;
+
 fn initiator(extended: bool) -> ConfigSpace {
-    InitiatorConfig { extended }.config_space(Mode::Flit, 0x1122_3344_5566_7788)
+    initiator_of(if extended {
+        InitiatorConfig::Extended
+    } else {
+        InitiatorConfig::Tph
+    })
+}
+
+fn initiator_of(config: InitiatorConfig) -> ConfigSpace {
+    config.config_space(Mode::Flit, 0x1122_3344_5566_7788)
 }
 
 fn accelerator(completer: CompleterType) -> ConfigSpace {
@@ -91,6 +102,15 @@ fn capabilities_are_chained() {
         ids(&accelerator(CompleterType::Tph)),
         (vec![0x10, 0x01, 0x11], vec![0x03])
     );
+    for (config, extended) in [
+        (InitiatorConfig::InterruptVector, vec![0x17, 0x03]),
+        (InitiatorConfig::MsixTable, vec![0x03, 0x17]),
+        (InitiatorConfig::NoTable, vec![0x03, 0x17]),
+        (InitiatorConfig::NoTph, vec![0x03]),
+    ] {
+        let expected = (vec![0x10, 0x01, 0x11], extended);
+        assert_eq!(ids(&initiator_of(config)), expected, "{config:?}");
+    }
 }
 
 #[test]
@@ -102,7 +122,15 @@ fn identity_is_read_only() {
     assert_eq!(config.write(0, &[0xff; 4]), []);
     assert_eq!(config.write(0x2c, &[0xff; 4]), []);
     assert_eq!(read32(&config, 0), 0x10f1_1af4);
-    assert_eq!(read32(&initiator(false), 0), 0x10f0_1af4);
+    for (config, id) in [
+        (InitiatorConfig::Tph, 0x10f0_1af4),
+        (InitiatorConfig::InterruptVector, 0x10f3_1af4),
+        (InitiatorConfig::MsixTable, 0x10f4_1af4),
+        (InitiatorConfig::NoTable, 0x10f5_1af4),
+        (InitiatorConfig::NoTph, 0x10f6_1af4),
+    ] {
+        assert_eq!(read32(&initiator_of(config), 0), id, "{config:?}");
+    }
     assert_eq!(read32(&accelerator(CompleterType::None), 0), 0x10f2_1af4);
 }
 
@@ -333,6 +361,49 @@ fn tph_registers_without_extended() {
             value: 0x00f0
         }]
     );
+}
+
+#[test]
+fn the_st_table_has_a_location() {
+    for (config, capability, table) in [
+        (InitiatorConfig::Tph, 0x003f_0205, StTable::Capability(64)),
+        (
+            InitiatorConfig::InterruptVector,
+            0x003f_0307,
+            StTable::Capability(64),
+        ),
+        (InitiatorConfig::MsixTable, 0x0507, StTable::MsiX),
+        (InitiatorConfig::NoTable, 0x0105, StTable::None),
+    ] {
+        let mut space = initiator_of(config);
+        let at = tph(&space);
+        assert_eq!(read32(&space, at + 4), capability, "{config:?}");
+        let requester = space.tph().unwrap();
+        assert_eq!(requester.table(), table);
+        assert_eq!(requester.has_interrupt_vector(), capability & 2 != 0);
+        // What is behind the registers is the table, or nothing.
+        let in_capability = matches!(table, StTable::Capability(_));
+        let events = space.write(at + 12, &0x00f0_u16.to_le_bytes());
+        assert_eq!(events.len(), usize::from(in_capability), "{config:?}");
+        let entry = space.tph().unwrap().entry(0);
+        assert_eq!(entry, in_capability.then_some(0xf0));
+    }
+    assert!(initiator_of(InitiatorConfig::NoTph).tph().is_none());
+}
+
+#[test]
+fn interrupts_have_vectors() {
+    for (config, vectors) in [
+        (InitiatorConfig::Extended, 1),
+        (InitiatorConfig::InterruptVector, 4),
+        (InitiatorConfig::MsixTable, 4),
+    ] {
+        let space = initiator_of(config);
+        let capabilities = capabilities(&space);
+        let &(_, at) = capabilities.iter().find(|&&(id, _)| id == 0x11).unwrap();
+        assert_eq!(read16(&space, at + 2) & 0x7ff, vectors - 1, "{config:?}");
+        assert_eq!(config.vectors(), vectors);
+    }
 }
 
 #[test]

@@ -6,6 +6,8 @@ use fabric::{Namespace, Steering};
 
 /// Offset of the control register within the capability.
 pub(super) const CONTROL: usize = 8;
+/// Lowest bit of ST Table Location in the capability register.
+const LOCATION: u32 = 9;
 /// Offset of the ST table within the capability.
 pub(super) const TABLE: usize = 12;
 
@@ -14,7 +16,7 @@ pub(super) const TABLE: usize = 12;
 pub enum StMode {
     /// No ST: hints carry PH, the steering tag is 0.
     NoSt,
-    /// Interrupt vector mode, which the lab's functions do not support.
+    /// Interrupt vector: the tag is that of the interrupt vector's entry in the ST table.
     InterruptVector,
     /// Device specific: the device chooses, with or without the ST table.
     DeviceSpecific,
@@ -35,33 +37,61 @@ pub enum RequesterEnable {
     TphAndExtended,
 }
 
-/// What a function's TPH requester capability announces: No-ST mode and device-specific mode.
+/// ST Table Location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StTable {
+    /// 00: there is none, the tags are the device's own.
+    None,
+    /// 01: in the capability, with this many entries, 1..=64.
+    Capability(u8),
+    /// 10: in the MSI-X table. A vfio-user client keeps that to itself, so no tag ever gets here.
+    MsiX,
+}
+
+impl StTable {
+    /// Entries in the capability.
+    pub(super) fn entries(self) -> usize {
+        match self {
+            Self::None | Self::MsiX => 0,
+            Self::Capability(entries) => entries.into(),
+        }
+    }
+}
+
+/// What a function's TPH requester capability announces: No-ST mode, device-specific mode, and this.
 #[derive(Clone, Copy, Debug)]
 pub struct TphCapability {
     /// Extended TPH Requester Supported: 16-bit tags.
     pub extended: bool,
-    /// Entries of the ST table in the capability, 1..=64; 0 if there is no table, and the tags are the
-    /// device's own.
-    pub entries: usize,
+    /// Interrupt Vector Mode Supported.
+    pub interrupt_vector: bool,
+    /// Where the ST table is.
+    pub table: StTable,
 }
 
 impl TphCapability {
     pub(super) fn place(self, builder: &mut ConfigBuilder) -> usize {
+        let entries = self.table.entries();
         assert!(
-            self.entries <= 64,
+            entries <= 64,
             "an ST table in the capability has 64 entries at most"
         );
-        let at = builder.extended_capability(0x17, 1, TABLE + 2 * self.entries);
+        let at = builder.extended_capability(0x17, 1, TABLE + 2 * entries);
         let (no_st, device_specific) = (1, 1 << 2);
+        let interrupt_vector = u32::from(self.interrupt_vector) << 1;
         let extended = u32::from(self.extended) << 8;
-        let table = match u32::try_from(self.entries).expect("64 at most") {
-            0 => 0,
-            entries => 0b01 << 9 | (entries - 1) << 16,
+        let table = match self.table {
+            StTable::None => 0b00 << LOCATION,
+            StTable::Capability(entries) => 0b01 << LOCATION | (u32::from(entries) - 1) << 16,
+            StTable::MsiX => 0b10 << LOCATION,
         };
-        builder.set32(at + 4, no_st | device_specific | extended | table);
+        builder.set32(
+            at + 4,
+            no_st | interrupt_vector | device_specific | extended | table,
+        );
         // Without Extended the upper enable bit and the upper halves of the entries are hardwired.
         builder.allow16(at + CONTROL, if self.extended { 0x0307 } else { 0x0107 });
-        for entry in 0..self.entries {
+        for entry in 0..entries {
             builder.allow16(
                 at + TABLE + 2 * entry,
                 if self.extended { 0xffff } else { 0x00ff },
@@ -105,7 +135,23 @@ impl<'a> TphRequester<'a> {
         }
     }
 
-    /// Entry `number` of the ST table, if the table has it.
+    /// Interrupt Vector Mode Supported.
+    #[must_use]
+    pub fn has_interrupt_vector(self) -> bool {
+        self.capability[4] & 1 << 1 != 0
+    }
+
+    /// Where the ST table is; the lab's functions have no reserved code there.
+    #[must_use]
+    pub fn table(self) -> StTable {
+        match self.capability[5] >> (LOCATION - 8) & 0b11 {
+            0b01 => StTable::Capability(self.capability[6] + 1),
+            0b10 => StTable::MsiX,
+            _ => StTable::None,
+        }
+    }
+
+    /// Entry `number` of an ST table in the capability, if the table has it.
     #[must_use]
     pub fn entry(self, number: usize) -> Option<u16> {
         let (entries, _) = self.capability[TABLE..].as_chunks::<2>();

@@ -37,7 +37,7 @@ mod wqe;
 
 use crate::{
     CompleterType,
-    config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, TphCapability},
+    config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, StTable, TphCapability},
     die,
     function::{Context, Model},
     interrupt::Interrupt,
@@ -59,7 +59,7 @@ use tlp::{Bdf, Mode};
 const VECTORS: u16 = 8;
 
 /// Entries of the ST table: as many as fit into a capability.
-const ST_ENTRIES: usize = 64;
+const ST_ENTRIES: u8 = 64;
 
 /// ConnectX-7, which the driver and rdma-core's tests know.
 const VENDOR: u16 = 0x15b3;
@@ -132,7 +132,12 @@ impl ConnectXConfig {
         .serial_number(serial)
         .tph(TphCapability {
             extended: self.extended,
-            entries: if self.table { ST_ENTRIES } else { 0 },
+            interrupt_vector: false,
+            table: if self.table {
+                StTable::Capability(ST_ENTRIES)
+            } else {
+                StTable::None
+            },
         })
         .build()
     }

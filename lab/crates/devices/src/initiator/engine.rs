@@ -50,7 +50,7 @@ impl Engine {
                     let raise = shared.resets == job.epoch && shared.registers.end(fault);
                     drop(shared);
                     if raise {
-                        interrupt.raise(0);
+                        interrupt.raise(job.copy.vector.into());
                     }
                 }
             })?;

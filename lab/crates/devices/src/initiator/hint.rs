@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gate that every hint passes: TPH Requester Control.
 
-use crate::config::{RequesterEnable, StMode, TphRequester};
+use crate::config::{RequesterEnable, StMode, StTable, TphRequester};
 use tlp::{Hint, Ph, SteeringTag};
 
 /// A hint as the HINT register asks for it.
@@ -53,10 +53,14 @@ impl Wanted {
     }
 }
 
-/// A hint that makes no sense, whatever TPH Requester Control says: an entry that the ST table
-/// does not have.
+/// A hint that makes no sense, whatever TPH Requester Control says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadHint;
+pub enum BadHint {
+    /// An entry that the ST table does not have.
+    NoEntry,
+    /// An entry of the MSI-X table, which the function does not see.
+    OutOfReach,
+}
 
 /// What leaves the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,21 +76,28 @@ pub struct Gated {
 /// - the requester must be enabled, for Extended if the tag has 16 bits;
 /// - in No-ST mode the tag must be 0 and the ST table is not used;
 /// - in device-specific mode any tag passes, given or from the table;
+/// - in interrupt vector mode the tag must be that of the table's entry for `vector`, which ends the copy;
 /// - no hint passes in a mode that is reserved or that the function does not have.
-pub fn gate(wanted: Wanted, tph: TphRequester<'_>) -> Result<Gated, BadHint> {
-    let (ph, tag, from_table) = match wanted {
+pub fn gate(wanted: Wanted, vector: u16, tph: TphRequester<'_>) -> Result<Gated, BadHint> {
+    let (ph, tag, entry) = match wanted {
         Wanted::None => {
             return Ok(Gated {
                 hint: None,
                 dropped: false,
             });
         }
-        Wanted::Tag { ph, tag } => (ph, tag, false),
+        Wanted::Tag { ph, tag } => (ph, tag, None),
         Wanted::TableEntry {
             ph,
             entry,
             extended,
-        } => (ph, tag(tph.entry(entry).ok_or(BadHint)?, extended), true),
+        } => {
+            let st = tph.entry(entry).ok_or(match tph.table() {
+                StTable::MsiX => BadHint::OutOfReach,
+                StTable::None | StTable::Capability(_) => BadHint::NoEntry,
+            })?;
+            (ph, tag(st, extended), Some(entry))
+        }
     };
     let enabled = match tph.enable() {
         RequesterEnable::Off | RequesterEnable::Reserved => false,
@@ -94,9 +105,10 @@ pub fn gate(wanted: Wanted, tph: TphRequester<'_>) -> Result<Gated, BadHint> {
         RequesterEnable::TphAndExtended => true,
     };
     let mode_allows = match tph.mode() {
-        StMode::NoSt => tag.value() == 0 && !from_table,
+        StMode::NoSt => tag.value() == 0 && entry.is_none(),
         StMode::DeviceSpecific => true,
-        StMode::InterruptVector | StMode::Reserved(_) => false,
+        StMode::InterruptVector => tph.has_interrupt_vector() && entry == Some(vector.into()),
+        StMode::Reserved(_) => false,
     };
     let hint = (enabled && mode_allows).then_some(Hint { ph, tag });
     Ok(Gated {

@@ -6,7 +6,7 @@
 //! 32 bits wide, little-endian; the 64-bit ones may be accessed in halves. Everything is 0 after
 //! reset unless said otherwise; reserved bits and what is not listed read as 0, writes there are
 //! ignored, and so are writes that are not one or two whole aligned registers. The second page
-//! holds MSI-X (one vector), which the client keeps.
+//! holds MSI-X, which the client keeps.
 //!
 //! | offset | register | | |
 //! |-|-|-|-|
@@ -19,19 +19,23 @@
 //! | 0x24 | HINT | RW | \[15:0\] ST, \[17:16\] PH, \[21:20\] WIDTH: 0 and 2 no hint, 1 8-bit, 3 16-bit tag; \[24\] TABLE: ST is the number of an ST table entry |
 //! | 0x28 | DOORBELL | WO | 1: copy LEN bytes from SRC to ADDR |
 //! | 0x2c | STATUS | RO | \[0\] BUSY, \[1\] DONE, \[2\] HINT_DROPPED, \[15:8\] ERROR |
-//! | 0x30 | IRQ_EN | RW | \[0\] raise vector 0 when a copy ends, or at once if one is pending |
+//! | 0x30 | IRQ_EN | RW | \[0\] raise a vector when a copy ends, or at once if one is pending |
 //! | 0x34 | IRQ_STAT | RW1C | \[0\] a copy has ended |
 //! | 0x38 | EMITTED | RO | memory writes emitted since reset |
+//! | 0x3c | VECTOR | RW | \[15:0\] which vector |
 //!
 //! ERROR: 0 none, 1 bus mastering is off, 2 the source cannot be read (unsupported request), 3 bad
-//! LEN, address range or ST table entry, 4 doorbell while busy (the copy goes on), 5 the lab itself
-//! failed (its log says how). A copy that fails ends too: DONE is set, the interrupt comes.
+//! LEN, address range, VECTOR or ST table entry, 4 doorbell while busy (the copy goes on), 5 the lab
+//! itself failed (its log says how), 6 the ST table is in the MSI-X table: whoever writes a tag there
+//! writes it into the client's copy, and the function never sees it. A copy that fails ends too: DONE is
+//! set, the interrupt comes.
 //!
 //! The whole source is read before the first write. Writes are posted: whether anybody took them
 //! shows in the trace only.
 //!
 //! HINT_DROPPED says that a hint was asked for which TPH Requester Control does not allow; the
-//! TLPs then go without. What is allowed is decided when the doorbell is rung.
+//! TLPs then go without. What is allowed is decided when the doorbell is rung. In interrupt vector mode
+//! that is the tag of the ST table's entry VECTOR.
 //!
 //! Peers do not reach BAR 0: to them it is an unsupported request.
 //!
@@ -47,7 +51,7 @@ pub use registers::MAX_LEN;
 
 use crate::{
     CompleterType,
-    config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, TphCapability},
+    config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, StTable, TphCapability},
     die,
     function::{Context, Model},
     ids,
@@ -55,8 +59,8 @@ use crate::{
     registers as words,
 };
 use engine::{Engine, Job, Shared, lock};
-use hint::{Gated, Wanted, gate};
-use registers::{Action, Fault, Registers};
+use hint::{BadHint, Gated, Wanted, gate};
+use registers::{Action, Copy, Fault, Registers};
 
 use std::{
     io,
@@ -67,36 +71,69 @@ use std::{
 };
 use tlp::Mode;
 
-/// Entries of the ST table.
-pub const ST_ENTRIES: usize = 64;
+/// Entries of an ST table in the capability.
+pub const ST_ENTRIES: u8 = 64;
 
-/// What can be chosen of an initiator.
-#[derive(Clone, Copy, Debug)]
-pub struct InitiatorConfig {
-    /// Extended TPH Requester Supported: it can send 16-bit tags.
-    pub extended: bool,
-}
-
-/// With 16-bit tags.
-impl Default for InitiatorConfig {
-    fn default() -> Self {
-        Self { extended: true }
-    }
+/// What kind of requester an initiator is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InitiatorConfig {
+    /// It sends 8-bit tags.
+    Tph,
+    /// It sends 8- and 16-bit tags.
+    #[default]
+    Extended,
+    /// It sends both, and has interrupt vector mode and four vectors. Its TPH capability is the first
+    /// extended one.
+    InterruptVector,
+    /// As that, but its ST table is in the MSI-X table, and so out of its reach.
+    MsixTable,
+    /// It sends both, and has no ST table: its driver puts the tags into HINT.
+    NoTable,
+    /// It sends no hints.
+    NoTph,
 }
 
 impl InitiatorConfig {
+    fn device(self) -> u16 {
+        match self {
+            Self::Tph => ids::INITIATOR,
+            Self::Extended => ids::INITIATOR_EXT,
+            Self::InterruptVector => ids::INITIATOR_IV,
+            Self::MsixTable => ids::INITIATOR_MSIX,
+            Self::NoTable => ids::INITIATOR_NO_TABLE,
+            Self::NoTph => ids::INITIATOR_NO_TPH,
+        }
+    }
+
+    pub(crate) fn vectors(self) -> u16 {
+        match self {
+            Self::InterruptVector | Self::MsixTable => 4,
+            Self::Tph | Self::Extended | Self::NoTable | Self::NoTph => 1,
+        }
+    }
+
+    fn tph(self) -> Option<TphCapability> {
+        let table = match self {
+            Self::Tph | Self::Extended | Self::InterruptVector => StTable::Capability(ST_ENTRIES),
+            Self::MsixTable => StTable::MsiX,
+            Self::NoTable => StTable::None,
+            Self::NoTph => return None,
+        };
+        Some(TphCapability {
+            extended: self != Self::Tph,
+            interrupt_vector: matches!(self, Self::InterruptVector | Self::MsixTable),
+            table,
+        })
+    }
+
     pub(crate) fn config_space(self, mode: Mode, serial: u64) -> ConfigSpace {
         let identity = Identity {
             vendor: ids::VENDOR,
-            device: if self.extended {
-                ids::INITIATOR_EXT
-            } else {
-                ids::INITIATOR
-            },
+            device: self.device(),
             class: 0x08_8000, // system peripheral, other
             revision: 1,
         };
-        ConfigBuilder::new(
+        let builder = ConfigBuilder::new(
             identity,
             Pcie {
                 completer: CompleterType::None,
@@ -112,22 +149,23 @@ impl InitiatorConfig {
         )
         .power_management()
         .msix(MsiX {
-            vectors: 1,
+            vectors: self.vectors(),
             bar: 0,
             table: 0x1000,
             pending: 0x1800,
-        })
-        .serial_number(serial)
-        .tph(TphCapability {
-            extended: self.extended,
-            entries: ST_ENTRIES,
-        })
+        });
+        match self.tph() {
+            None => builder.serial_number(serial),
+            Some(tph) if self == Self::InterruptVector => builder.tph(tph).serial_number(serial),
+            Some(tph) => builder.serial_number(serial).tph(tph),
+        }
         .build()
     }
 }
 
 /// The initiator's model.
 pub struct Initiator {
+    name: String,
     shared: Arc<Mutex<Shared>>,
     interrupt: Arc<Interrupt>,
     engine: Engine,
@@ -144,6 +182,7 @@ impl Initiator {
         }));
         let engine = Engine::start(name, shared.clone(), interrupt.clone())?;
         Ok(Self {
+            name: name.to_owned(),
             shared,
             interrupt,
             engine,
@@ -154,22 +193,18 @@ impl Initiator {
     /// The doorbell was rung.
     fn start(&self, context: &Context<'_>) {
         let mut shared = lock(&self.shared);
-        let copy = shared.registers.copy();
-        let gated = copy.map(|copy| match context.config.tph() {
-            Some(tph) => gate(copy.hint, tph),
-            None => Ok(Gated {
-                hint: None,
-                dropped: copy.hint != Wanted::None,
-            }),
-        });
-        let (Some(copy), Some(Ok(gated))) = (copy, gated) else {
-            shared.registers.begin(false);
-            let raise = shared.registers.end(Fault::BadRequest);
-            drop(shared);
-            if raise {
-                self.interrupt.raise(0);
+        let (copy, gated) = match self.accept(&shared.registers, context) {
+            Ok(accepted) => accepted,
+            Err(fault) => {
+                shared.registers.begin(false);
+                let raise = shared.registers.end(fault);
+                let vector = shared.registers.vector();
+                drop(shared);
+                if raise {
+                    self.interrupt.raise(vector.into());
+                }
+                return;
             }
-            return;
         };
         shared.registers.begin(gated.dropped);
         let epoch = shared.resets;
@@ -181,6 +216,31 @@ impl Initiator {
             requester,
             epoch,
         });
+    }
+
+    /// The copy that the registers ask for and what becomes of its hint, or what is wrong with it.
+    fn accept(&self, registers: &Registers, context: &Context<'_>) -> Result<(Copy, Gated), Fault> {
+        let copy = registers.copy().ok_or(Fault::BadRequest)?;
+        if u32::from(copy.vector) >= self.interrupt.vectors() {
+            return Err(Fault::BadRequest);
+        }
+        let gated = match context.config.tph() {
+            Some(tph) => gate(copy.hint, copy.vector, tph).map_err(|bad| match bad {
+                BadHint::NoEntry => Fault::BadRequest,
+                BadHint::OutOfReach => {
+                    log::warn!(
+                        "{}: its ST table is in the MSI-X table, where the client keeps all tags to itself",
+                        self.name
+                    );
+                    Fault::TableOutOfReach
+                }
+            })?,
+            None => Gated {
+                hint: None,
+                dropped: copy.hint != Wanted::None,
+            },
+        };
+        Ok((copy, gated))
     }
 }
 
@@ -199,7 +259,10 @@ impl Model for Initiator {
             match action {
                 Action::None => {}
                 Action::Copy => self.start(context),
-                Action::Interrupt => self.interrupt.raise(0),
+                Action::Interrupt => {
+                    let vector = lock(&self.shared).registers.vector();
+                    self.interrupt.raise(vector.into());
+                }
             }
         });
     }

@@ -30,12 +30,14 @@ pub enum Fault {
     BusMasterOff = 1,
     /// A read of the source was not completed with success.
     SourceRead = 2,
-    /// LEN, the address ranges or HINT make no sense.
+    /// LEN, the address ranges, VECTOR or HINT make no sense.
     BadRequest = 3,
     /// DOORBELL was written while a copy was running, which went on.
     DoorbellWhileBusy = 4,
     /// The lab itself failed, its log says how.
     Internal = 5,
+    /// HINT asks for an entry of an ST table that the client keeps: no tag ever reaches the function.
+    TableOutOfReach = 6,
 }
 
 /// What the engine is at.
@@ -65,6 +67,7 @@ pub struct Copy {
     pub source: u64,
     pub destination: u64,
     pub len: u32,
+    pub vector: u16,
     pub hint: Wanted,
 }
 
@@ -81,6 +84,7 @@ pub struct Registers {
     fault: Fault,
     irq_enable: bool,
     irq_pending: bool,
+    vector: u16,
     emitted: u32,
 }
 
@@ -105,6 +109,7 @@ impl Registers {
             0x30 => self.irq_enable.into(),
             0x34 => self.irq_pending.into(),
             0x38 => self.emitted,
+            0x3c => self.vector.into(),
             _ => 0,
         }
     }
@@ -112,10 +117,7 @@ impl Registers {
     /// Writes the 32-bit register at `offset`, if there is a writable one.
     pub fn write(&mut self, offset: usize, value: u32) -> Action {
         match offset {
-            0x08 => {
-                let [low, high, ..] = value.to_le_bytes();
-                self.rid = u16::from_le_bytes([low, high]);
-            }
+            0x08 => self.rid = low16(value),
             0x10 => self.addr = with_low(self.addr, value),
             0x14 => self.addr = with_high(self.addr, value),
             0x18 => self.src = with_low(self.src, value),
@@ -136,6 +138,7 @@ impl Registers {
                 }
             }
             0x34 => self.irq_pending &= value & 1 == 0,
+            0x3c => self.vector = low16(value),
             _ => {}
         }
         Action::None
@@ -151,6 +154,7 @@ impl Registers {
             source: self.src,
             destination: self.addr,
             len: self.len,
+            vector: self.vector,
             hint: Wanted::from_register(self.hint),
         })
     }
@@ -179,6 +183,11 @@ impl Registers {
         self.irq_enable
     }
 
+    /// The vector that a copy raises when it ends.
+    pub fn vector(&self) -> u16 {
+        self.vector
+    }
+
     /// Whether a copy is on its way.
     pub fn is_busy(&self) -> bool {
         self.progress == Progress::Busy
@@ -193,6 +202,11 @@ impl Registers {
         let dropped = if self.dropped { HINT_DROPPED } else { 0 };
         progress | dropped | u32::from(self.fault as u8) << 8
     }
+}
+
+fn low16(value: u32) -> u16 {
+    let [low, high, ..] = value.to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
 fn with_low(value: u64, low: u32) -> u64 {

@@ -2,7 +2,7 @@
 //! The gate for hints, and the registers by themselves.
 
 use super::{
-    InitiatorConfig, ST_ENTRIES,
+    InitiatorConfig,
     hint::{BadHint, Gated, Wanted, gate},
     registers::{Action, Copy, Fault, MAX_LEN, Registers},
 };
@@ -10,19 +10,26 @@ use crate::config::ConfigSpace;
 use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
 
 const ID: Bdf = Bdf::new(0, 0x10, 0);
-/// Offset of the TPH capability: behind the serial number.
+/// Offset of the TPH capability: behind the serial number, or the first.
 const TPH: usize = 0x110;
+const FIRST: usize = 0x100;
+const ST_ENTRIES: usize = super::ST_ENTRIES as usize;
 
 /// A configuration space with this TPH Requester Control, and 0xbef0 in entry 3.
-fn config(mode: u8, enable: u8) -> ConfigSpace {
-    let mut config = InitiatorConfig { extended: true }.config_space(Mode::Flit, 0);
-    config.write(TPH + 8, &[mode, enable]);
-    config.write(TPH + 12 + 2 * 3, &0xbef0u16.to_le_bytes());
+fn config(of: InitiatorConfig, mode: u8, enable: u8) -> ConfigSpace {
+    let mut config = of.config_space(Mode::Flit, 0);
+    let at = match of {
+        InitiatorConfig::InterruptVector => FIRST,
+        _ => TPH,
+    };
+    config.write(at + 8, &[mode, enable]);
+    config.write(at + 12 + 2 * 3, &0xbef0u16.to_le_bytes());
     config
 }
 
 fn gated(mode: u8, enable: u8, wanted: Wanted) -> Result<Gated, BadHint> {
-    gate(wanted, config(mode, enable).tph().unwrap())
+    let config = config(InitiatorConfig::Extended, mode, enable);
+    gate(wanted, 0, config.tph().unwrap())
 }
 
 #[test]
@@ -101,8 +108,54 @@ fn the_gate_for_the_table() {
         dropped,
         "no table in No-ST mode"
     );
-    assert_eq!(gated(2, 3, entry(ST_ENTRIES, false)), Err(BadHint));
-    assert_eq!(gated(0, 0, entry(0xffff, true)), Err(BadHint));
+    let no_entry = Err(BadHint::NoEntry);
+    assert_eq!(gated(2, 3, entry(ST_ENTRIES, false)), no_entry);
+    assert_eq!(gated(0, 0, entry(0xffff, true)), no_entry);
+}
+
+#[test]
+fn the_gate_in_interrupt_vector_mode() {
+    const INTERRUPT_VECTOR: u8 = 1;
+    let ph = Ph::Target;
+    let tag = SteeringTag::Ext(0xbef0);
+    let entry = |entry| Wanted::TableEntry {
+        ph,
+        entry,
+        extended: true,
+    };
+    let gated = |of, vector, wanted| {
+        let config = config(of, INTERRUPT_VECTOR, 3);
+        gate(wanted, vector, config.tph().unwrap()).unwrap().hint
+    };
+    let has = InitiatorConfig::InterruptVector;
+    assert_eq!(gated(has, 3, entry(3)), Some(Hint { ph, tag }));
+    assert_eq!(gated(has, 2, entry(3)), None, "another vector's");
+    assert_eq!(gated(has, 3, Wanted::Tag { ph, tag }), None, "given");
+    assert_eq!(gated(InitiatorConfig::Extended, 3, entry(3)), None);
+}
+
+#[test]
+fn a_table_that_is_elsewhere() {
+    let entry = Wanted::TableEntry {
+        ph: Ph::Target,
+        entry: 0,
+        extended: false,
+    };
+    for (of, bad) in [
+        (InitiatorConfig::MsixTable, BadHint::OutOfReach),
+        (InitiatorConfig::NoTable, BadHint::NoEntry),
+    ] {
+        for (mode, enable) in [(2, 3), (1, 1), (0, 0)] {
+            let config = config(of, mode, enable);
+            let gated = gate(entry, 0, config.tph().unwrap());
+            assert_eq!(gated, Err(bad), "{of:?}");
+        }
+        let ph = Ph::Target;
+        let tag = SteeringTag::Ext(0xbef0);
+        let config = config(of, 2, 3);
+        let gated = gate(Wanted::Tag { ph, tag }, 0, config.tph().unwrap());
+        assert_eq!(gated.unwrap().hint, Some(Hint { ph, tag }), "its own");
+    }
 }
 
 #[test]
@@ -180,7 +233,8 @@ fn reserved_bits_stay_zero() {
         (0x30, 1),
         (0x34, 0),
         (0x38, 0),
-        (0x3c, 0),
+        (0x3c, 0xffff),
+        (0x40, 0),
     ] {
         assert_eq!(registers.read(at), value, "register {at:#x}");
     }
@@ -198,6 +252,7 @@ fn a_copy_is_checked() {
         registers.copy()
     };
     registers.write(0x08, ID.0.into());
+    registers.write(0x3c, 3);
     let copy = set(&mut registers, 0x1_0000_0003, 0x38_0000_0800, MAX_LEN);
     assert_eq!(
         copy,
@@ -206,6 +261,7 @@ fn a_copy_is_checked() {
             source: 0x1_0000_0003,
             destination: 0x38_0000_0800,
             len: MAX_LEN,
+            vector: 3,
             hint: Wanted::None,
         })
     );

@@ -34,11 +34,14 @@ pub const CONFIG: u32 = VFIO_PCI_CONFIG_REGION_INDEX;
 pub const RAM: u64 = 0x10_0000;
 pub const RAM_SIZE: u64 = 0x20_0000;
 pub const PAYLOAD: u64 = 0x38_0000_0000;
-/// Offset of the initiator's TPH capability.
+/// Offset of the initiator's TPH capability, and of that which is the first extended one.
 pub const TPH: u64 = 0x110;
+pub const TPH_FIRST: u64 = 0x100;
 /// HINT: PH 2, width 8 and 16 bits.
 pub const HINT_8: u32 = 0x0012_0000;
 pub const HINT_16: u32 = 0x0032_0000;
+/// HINT: the tag is that of an ST table entry.
+pub const TABLE: u32 = 1 << 24;
 
 pub struct Lab {
     pub dir: TempDir,
@@ -71,7 +74,7 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
             endpoint(
                 "initiator",
                 0x10,
-                Kind::Initiator(InitiatorConfig { extended: true }),
+                Kind::Initiator(InitiatorConfig::Extended),
             ),
             endpoint(
                 "accelerator",
@@ -87,8 +90,14 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
 
 impl Lab {
     pub fn new(mode: Mode, completer: CompleterType) -> Self {
+        Self::with(mode, completer, InitiatorConfig::Extended)
+    }
+
+    pub fn with(mode: Mode, completer: CompleterType, initiator: InitiatorConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let running = devices::serve(&topology(dir.path(), mode, completer)).unwrap();
+        let mut topology = topology(dir.path(), mode, completer);
+        topology.endpoints[0].kind = Kind::Initiator(initiator);
+        let running = devices::serve(&topology).unwrap();
         let connect = |name: &str| Device {
             client: Client::new(&dir.path().join(name)).unwrap(),
         };
@@ -104,8 +113,8 @@ impl Lab {
 
         // As QEMU does: first no descriptor at all, then one for the vector.
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        initiator.set_irq(&[]);
-        initiator.set_irq(&[&eventfd]);
+        initiator.set_irq(0, &[]);
+        initiator.set_irq(0, &[&eventfd]);
 
         accelerator
             .client
@@ -128,6 +137,14 @@ impl Lab {
     pub fn ready() -> Self {
         let mut lab = Self::new(Mode::Flit, CompleterType::TphAndExtended);
         lab.initiator.config_write16(TPH + 8, 0x0302);
+        lab
+    }
+
+    /// A lab in flit mode with an initiator of this kind, whose TPH control register (in the capability at
+    /// `at`) holds `control`.
+    pub fn of(initiator: InitiatorConfig, at: u64, control: u16) -> Self {
+        let mut lab = Self::with(Mode::Flit, CompleterType::TphAndExtended, initiator);
+        lab.initiator.config_write16(at + 8, control);
         lab
     }
 
@@ -225,11 +242,12 @@ impl Device {
             .unwrap();
     }
 
-    pub fn set_irq(&mut self, eventfds: &[&OwnedFd]) {
+    /// Connects `vector`, or disconnects it.
+    pub fn set_irq(&mut self, vector: u32, eventfds: &[&OwnedFd]) {
         let fds: Vec<_> = eventfds.iter().map(|fd| fd.as_raw_fd()).collect();
         let flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
         self.client
-            .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, flags, 0, 1, &fds)
+            .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, flags, vector, 1, &fds)
             .unwrap();
     }
 }
