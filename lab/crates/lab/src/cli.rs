@@ -157,6 +157,9 @@ pub struct ShellArgs {
     /// Directory for traces and logs
     #[arg(long, value_name = "DIR", default_value = "/tph/repo/out/shell")]
     pub out: PathBuf,
+    /// How many processors the guest has
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    pub cpus: u8,
     /// Run this command in the guest instead, and end
     #[arg(long, value_name = "COMMAND")]
     pub run: Option<String>,
@@ -278,10 +281,13 @@ mod tests {
     #[test]
     fn topologies_have_names() {
         for (name, topology) in [
+            ("t1-requesters", Topology::T1Requesters),
             ("t1-untrusted", Topology::T1Untrusted),
             ("t1-rdma", Topology::T1Rdma),
             ("t2", Topology::T2),
+            ("t2-requesters", Topology::T2Requesters),
             ("t3", Topology::T3),
+            ("t3-requesters", Topology::T3Requesters),
             ("t3-rdma", Topology::T3Rdma),
             ("t4", Topology::T4),
         ] {
@@ -301,14 +307,15 @@ mod tests {
 
     #[test]
     fn the_devices_of_a_run_survive_the_command_line() {
-        let modes = [LinkMode::Flit, LinkMode::Nonflit];
+        let modes = [LinkMode::Flit, LinkMode::Nonflit].into_iter().cycle();
         let mut limits = [0, 1, u32::MAX].map(TraceLimit).into_iter().cycle();
-        for (&topology, mode) in Topology::value_variants().iter().zip(modes.repeat(4)) {
+        for (&topology, mode) in Topology::value_variants().iter().zip(modes) {
             for &completer in Completer::value_variants() {
                 let devices = Devices {
                     topology,
                     mode,
                     completer,
+                    root_port: Completer::Reserved,
                     st_table: StTable::None,
                     tags: Tags::Tph,
                     adapter: Adapter::Plain,

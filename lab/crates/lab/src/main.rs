@@ -121,7 +121,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             let vm = Vm {
                 kernel: &lab.kernel,
                 accel: lab.accel,
-                cpus: 2,
+                cpus: args.cpus,
                 icount: false,
                 devices: Some(args.devices),
                 devices_end: DevicesEnd::default(),

@@ -130,6 +130,8 @@ const IOMMU: [&str; 1] = ["intel-iommu,intremap=on,caching-mode=on"];
 pub struct Placed {
     /// The topology.
     pub topology: Topology,
+    /// TPH completer type of its root port.
+    pub root_port: Completer,
     /// Where its sockets are.
     pub dir: PathBuf,
 }
@@ -342,7 +344,7 @@ pub enum LinkMode {
     Nonflit,
 }
 
-/// What the accelerator's Device Capabilities 2 say about hints.
+/// What the Device Capabilities 2 of a completer say about hints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Completer {
     /// 00b: it does not take them.
@@ -354,6 +356,13 @@ pub enum Completer {
     TphExt,
     /// 10b: the code that the specification reserves.
     Reserved,
+}
+
+impl Completer {
+    /// The code of TPH Completer Supported.
+    pub fn code(self) -> u8 {
+        devices::CompleterType::from(self).code()
+    }
 }
 
 /// Where the RDMA adapter keeps its steering tags.
@@ -429,6 +438,9 @@ pub struct Devices {
     /// TPH completer type of the accelerator.
     #[arg(long, value_enum, default_value_t)]
     pub completer: Completer,
+    /// TPH completer type that the guest's module tph_root_port gives the root ports, once it is loaded.
+    #[arg(long, value_enum, default_value_t)]
+    pub root_port: Completer,
     /// Where the RDMA adapter keeps its steering tags.
     #[arg(long, value_enum, default_value_t)]
     pub st_table: StTable,
@@ -445,7 +457,7 @@ pub struct Devices {
 
 impl Devices {
     /// The options that say the same.
-    pub fn options(self) -> [String; 7] {
+    pub fn options(self) -> [String; 8] {
         fn option(name: &str, value: &impl ValueEnum) -> String {
             let value = value.to_possible_value();
             format!(
@@ -457,6 +469,7 @@ impl Devices {
             option("topology", &self.topology),
             option("mode", &self.mode),
             option("completer", &self.completer),
+            option("root-port", &self.root_port),
             option("st-table", &self.st_table),
             option("tags", &self.tags),
             option("adapter", &self.adapter),

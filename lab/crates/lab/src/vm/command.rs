@@ -112,8 +112,14 @@ fn marked(script: &str) -> String {
 
 fn kernel_parameters(guest: &Guest<'_>) -> String {
     let mut parameters = vec!["loglevel=7", "printk.devkmsg=on"];
+    let root_port;
     if let Some(placed) = guest.devices {
         parameters.extend(placed.topology.kernel_parameters());
+        if placed.topology.has_root_port() {
+            // modprobe takes a module's parameters from there.
+            root_port = format!("tph_root_port.completer={}", placed.root_port.code());
+            parameters.push(&root_port);
+        }
     }
     parameters.extend(guest.append);
     parameters.join(" ")
@@ -193,6 +199,7 @@ pub fn shell_quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Completer;
     use std::fs;
 
     fn kernel(dir: &Path) -> Kernel {
@@ -217,6 +224,7 @@ mod tests {
             icount: false,
             devices: Some(&Placed {
                 topology,
+                root_port: Completer::Reserved,
                 dir: "/run/l".into(),
             }),
             acpi_table: Some(Path::new("/out/a,b/tags.aml")),
@@ -376,6 +384,20 @@ mod tests {
         let line = line(Accel::Tcg, &Task::Script("true".into()));
         let append = value(&line, "--append");
         assert_eq!(append, "loglevel=7 printk.devkmsg=on kunit.enable=1");
+    }
+
+    #[test]
+    fn a_root_port_has_a_completer_type() {
+        let script = Task::Script("true".into());
+        let append = |topology| {
+            let line = line_of(topology, Accel::Tcg, &script);
+            value(&line, "--append").to_owned()
+        };
+        for topology in [Topology::T3, Topology::T3Requesters, Topology::T4] {
+            let append = append(topology);
+            assert!(append.contains(" tph_root_port.completer=2 "), "{append}");
+        }
+        assert!(!append(Topology::T2).contains("tph_root_port"));
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl DeviceProcess {
             log,
             placed: Placed {
                 topology: devices.topology,
+                root_port: devices.root_port,
                 dir: run_dir.path().into(),
             },
             _run_dir: run_dir,
