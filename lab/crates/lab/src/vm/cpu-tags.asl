@@ -9,6 +9,10 @@
  *             volatile memory   persistent memory
  *     8 bits  C0h   + CPU       D0h   + CPU
  *    16 bits  CA00h + CPU       DA00h + CPU
+ *
+ * Firmware need not know all of them, and says which of its answers are valid. This one does not know
+ * CPU 2's tags of 8 bits for volatile and of 16 bits for persistent memory, and of CPU 3 not the two
+ * others. What it answers there is a tag all the same, for whoever does not look.
  */
 DefinitionBlock ("", "SSDT", 2, "RSTTPH", "CPUTAGS", 1)
 {
@@ -45,10 +49,22 @@ DefinitionBlock ("", "SSDT", 2, "RSTTPH", "CPUTAGS", 1)
                 Local1 = DerefOf (Arg3 [1])
                 If (Local0 == 0 && Local1 < 16)
                 {
+                    /* Bit 0: 8 bits, bit 1: 16 bits. */
                     VVAL = 3
+                    PVAL = 3
+                    If (Local1 == 2)
+                    {
+                        VVAL = 2
+                        PVAL = 1
+                    }
+                    If (Local1 == 3)
+                    {
+                        VVAL = 1
+                        PVAL = 2
+                    }
+
                     VST = 0xC0 + Local1
                     VXST = 0xCA00 + Local1
-                    PVAL = 3
                     PST = 0xD0 + Local1
                     PXST = 0xDA00 + Local1
                 }
