@@ -4,8 +4,10 @@
 //! All of it speaks to the kernel through the public uAPI, as a user-space driver would.
 
 pub mod accelerator;
+pub mod driver;
 pub mod feature;
 pub mod initiator;
+pub mod iommufd;
 pub mod kmsg;
 pub mod memory;
 pub mod pci;

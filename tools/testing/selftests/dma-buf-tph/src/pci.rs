@@ -14,6 +14,14 @@ pub const VENDOR: u16 = 0x1af4;
 pub const INITIATOR: u16 = 0x10f0;
 /// Device id of the lab's initiator of 16-bit tags.
 pub const INITIATOR_EXT: u16 = 0x10f1;
+/// Device id of the lab's initiator with interrupt vector mode.
+pub const INITIATOR_IV: u16 = 0x10f3;
+/// Device id of the lab's initiator whose ST table is in the MSI-X table.
+pub const INITIATOR_MSIX: u16 = 0x10f4;
+/// Device id of the lab's initiator without an ST table.
+pub const INITIATOR_NO_TABLE: u16 = 0x10f5;
+/// Device id of the lab's initiator without TPH.
+pub const INITIATOR_NO_TPH: u16 = 0x10f6;
 /// Device id of the lab's accelerator.
 pub const ACCELERATOR: u16 = 0x10f2;
 
@@ -45,6 +53,13 @@ impl Device {
     pub fn find(device: u16) -> io::Result<Self> {
         Self::find_with(device, |_| Ok(true))?
             .ok_or_else(|| missing(format_args!("device {VENDOR:04x}:{device:04x}")))
+    }
+
+    /// Finds one of the lab's devices that is behind a root port, or one that is not.
+    pub fn find_behind(device: u16, root_port: bool) -> io::Result<Self> {
+        let is_wanted = |device: &Self| Ok(device.root_port()?.is_some() == root_port);
+        Self::find_with(device, is_wanted)?
+            .ok_or_else(|| missing(format_args!("device {VENDOR:04x}:{device:04x} there")))
     }
 
     /// Finds the lab's accelerator of this completer type.

@@ -225,7 +225,8 @@ impl Requester {
         Self::of(self.pdev, vfio)
     }
 
-    fn of(pdev: pci::Device, vfio: Device) -> io::Result<Self> {
+    /// The requester in an open device.
+    pub fn of(pdev: pci::Device, vfio: Device) -> io::Result<Self> {
         let at = capability(&pdev.config()?)
             .ok_or_else(|| Error::other(format!("{}: no TPH Requester", pdev.address())))?;
         Ok(Self { pdev, vfio, at })

@@ -2,6 +2,7 @@
 //! A VFIO PCI device, and the dma-bufs that it exports.
 
 use crate::feature::{self, feature};
+use crate::iommufd::Ioas;
 use crate::pci;
 use crate::sys::{io, ioctl_ref, ioctl_val};
 use std::ffi::CString;
@@ -24,7 +25,6 @@ const VFIO_DEVICE_RESET: u64 = request(11);
 const VFIO_DEVICE_FEATURE: u64 = request(17);
 const VFIO_DEVICE_BIND_IOMMUFD: u64 = request(18);
 const VFIO_DEVICE_ATTACH_IOMMUFD_PT: u64 = request(19);
-const IOMMU_IOAS_ALLOC: u64 = io(b';', 0x81);
 
 /// `VFIO_DMA_BUF_TPH_ST`: the 8-bit tag is valid.
 pub const TPH_ST: u32 = 1;
@@ -93,14 +93,6 @@ struct BindIommufd {
     out_devid: u32,
 }
 
-/// `struct iommu_ioas_alloc`.
-#[repr(C)]
-struct IoasAlloc {
-    size: u32,
-    flags: u32,
-    out_ioas_id: u32,
-}
-
 /// `struct vfio_device_attach_iommufd_pt`, without the PASID.
 #[repr(C)]
 struct AttachIommufdPt {
@@ -151,39 +143,35 @@ impl Device {
 
     fn open_cdev(pdev: &pci::Device) -> io::Result<Self> {
         Self::load(pdev)?;
-        pdev.bind("vfio-pci")?;
+        Self::open_in(pdev, &Ioas::new()?)
+    }
 
-        let iommufd = open_node("/dev/iommu")?;
+    /// Binds `pdev` to vfio-pci and opens it through its own character device, so that it reaches what is
+    /// mapped in `ioas`. Without an IOMMU that is what its user may let it reach.
+    pub fn open_in(pdev: &pci::Device, ioas: &Ioas) -> io::Result<Self> {
+        pdev.bind("vfio-pci")?;
         let file = open_node(&format!("/dev/vfio/devices/{}", pdev.vfio_name()?))?;
 
         let mut bind = BindIommufd {
             argsz: size_of::<BindIommufd>() as u32,
             flags: 0,
-            iommufd: iommufd.as_raw_fd(),
+            iommufd: ioas.iommufd.as_raw_fd(),
             out_devid: 0,
         };
         // SAFETY: The kernel respects `argsz`.
         unsafe { ioctl_ref(file.as_fd(), VFIO_DEVICE_BIND_IOMMUFD, &mut bind) }?;
 
-        let mut ioas = IoasAlloc {
-            size: size_of::<IoasAlloc>() as u32,
-            flags: 0,
-            out_ioas_id: 0,
-        };
-        // SAFETY: The kernel respects `size`.
-        unsafe { ioctl_ref(iommufd.as_fd(), IOMMU_IOAS_ALLOC, &mut ioas) }?;
-
         let mut attach = AttachIommufdPt {
             argsz: size_of::<AttachIommufdPt>() as u32,
             flags: 0,
-            pt_id: ioas.out_ioas_id,
+            pt_id: ioas.id,
         };
         // SAFETY: The kernel respects `argsz`.
         unsafe { ioctl_ref(file.as_fd(), VFIO_DEVICE_ATTACH_IOMMUFD_PT, &mut attach) }?;
 
         Ok(Self {
             file,
-            _access: vec![iommufd],
+            _access: vec![ioas.iommufd.try_clone()?],
         })
     }
 

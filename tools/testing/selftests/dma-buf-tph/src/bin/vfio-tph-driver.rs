@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Tests of a driver in user space with requesters of every kind, up to what arrives: the accelerator's
+//! registers tell the tag of the last write. They run behind root ports of every completer type, and
+//! where there is none.
+
+use dma_buf_tph::accelerator::{Accelerator, State};
+use dma_buf_tph::driver::{Driver, Hint, Namespace};
+use dma_buf_tph::iommufd::{Ioas, Page};
+use dma_buf_tph::pci;
+use dma_buf_tph::requester::{
+    self, CONTROL, DEVICE_SPECIFIC, INTERRUPT_VECTOR, RESOLVE, Resolved, ST, Source, TPH,
+};
+use dma_buf_tph::tap::{self, assert_errno, skip};
+use dma_buf_tph::vfio::Device;
+use libc::{EINVAL, ENODEV, EOPNOTSUPP};
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+/// Policy levels of vfio-pci.
+const IV_ST: i32 = 1;
+const DS_ST: i32 = 2;
+const LITERAL: i32 = 3;
+
+const PAGE: u64 = 4096;
+/// The entry of the ST table that is used.
+const ENTRY: u16 = 63;
+/// What is written, and what that adds to.
+const SOURCE: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+/// What is published for the accelerator's memory: the tag and the cache partition that it selects.
+fn published(namespace: Namespace) -> (u16, usize) {
+    match namespace {
+        Namespace::St => (0xf4, 4),
+        Namespace::Ext => (0xf35a, 3),
+    }
+}
+const PH: u8 = 2;
+
+/// Where the devices are.
+#[derive(Clone, Copy)]
+struct Place {
+    /// TPH completer type of the root port; none if there is no root port.
+    root_port: Option<u8>,
+}
+
+impl Place {
+    fn find() -> io::Result<Self> {
+        let device = pci::Device::find(pci::INITIATOR_NO_TPH)?;
+        let Some(port) = device.root_port()? else {
+            return Ok(Self { root_port: None });
+        };
+        // Its parameter is in the kernel's command line.
+        pci::modprobe("tph_root_port", &[])?;
+        let root_port = Some(port.completer_field()?);
+        Ok(Self { root_port })
+    }
+
+    /// Opens the driver of one of the devices there.
+    fn open(self, id: u16, level: i32) -> Driver {
+        let pdev = pci::Device::find_behind(id, self.root_port.is_some()).unwrap();
+        Driver::open(pdev, level).unwrap()
+    }
+
+    /// Whether a requester there may use hints of this namespace.
+    fn allows(self, namespace: Namespace) -> bool {
+        match self.root_port {
+            None | Some(3) => true,
+            Some(1) => namespace == Namespace::St,
+            Some(_) => false,
+        }
+    }
+
+    fn needs(self, namespace: Namespace) {
+        if !self.allows(namespace) {
+            skip(format!("the root port completes no {namespace:?} tags"));
+        }
+    }
+}
+
+/// Lets the driver write with `hint`; returns what the accelerator says then.
+fn written(driver: &Driver, accelerator: &Accelerator, hint: Option<Hint>) -> io::Result<State> {
+    let memory = accelerator.vfio.region(2)?;
+    memory.write_dwords(PAGE, &SOURCE)?;
+    let mapping = driver.map_dmabuf(accelerator.dmabuf.as_fd(), PAGE)?;
+    let result = driver.write(mapping.address, &SOURCE, hint);
+    driver.unmap(mapping)?;
+    result.and_then(|()| accelerator.state())
+}
+
+/// One write arrives with the tag that is published in `namespace`, which adds.
+#[track_caller]
+fn arrives(driver: &Driver, accelerator: &Accelerator, namespace: Namespace, hint: Hint) {
+    let before = accelerator.state().unwrap();
+    let after = written(driver, accelerator, Some(hint)).unwrap();
+
+    let (tag, partition) = published(namespace);
+    let extended = u32::from(namespace == Namespace::Ext) << 16;
+    let (before, mut expected) = (before.partitions, after.partitions);
+    expected[partition] = before[partition];
+    assert_eq!(expected, before, "no other partition");
+    let [writes, _, _, _, last_tag, last_ph, ..] = after.partitions[partition];
+    assert_eq!(writes, before[partition][0] + 1);
+    assert_eq!((last_tag, last_ph), (extended | u32::from(tag), PH.into()));
+    assert_eq!(after.memory, SOURCE.map(|value| 2 * value));
+}
+
+/// A driver that may use `namespace` has the kernel write the tag of a peer.
+#[track_caller]
+fn writes_to_a_peer(driver: &mut Driver, mode: u32, entry: u16, namespace: Namespace) {
+    let accelerator = Accelerator::open().unwrap();
+    driver.enable(mode, namespace).unwrap();
+    let target = Source::of(accelerator.dmabuf.as_fd());
+    let hint = driver.steer(entry, namespace, target).unwrap();
+    arrives(driver, &accelerator, namespace, hint);
+}
+
+fn a_root_port_decides(place: Place, namespace: Namespace) {
+    let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
+    if place.allows(namespace) {
+        writes_to_a_peer(&mut driver, DEVICE_SPECIFIC, ENTRY, namespace);
+        return;
+    }
+    driver.enable(DEVICE_SPECIFIC, namespace).unwrap_err();
+    let accelerator = Accelerator::open().unwrap();
+    let before = accelerator.state().unwrap();
+    let hint = Hint::Entry {
+        index: ENTRY,
+        namespace,
+        ph: PH,
+    };
+    written(&driver, &accelerator, Some(hint)).unwrap_err();
+    let after = written(&driver, &accelerator, None).unwrap();
+    assert_eq!(after.partitions, before.partitions);
+    assert_eq!(after.memory, SOURCE, "a plain store");
+}
+
+fn eight_bits_only(place: Place) {
+    place.needs(Namespace::St);
+    let mut driver = place.open(pci::INITIATOR, DS_ST);
+    driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap_err();
+    writes_to_a_peer(&mut driver, DEVICE_SPECIFIC, ENTRY, Namespace::St);
+}
+
+fn an_integrated_endpoint(place: Place) {
+    if place.root_port.is_none() {
+        skip("all devices are integrated endpoints here".into());
+    }
+    let pdev = pci::Device::find_behind(pci::INITIATOR_IV, false).unwrap();
+    let mut driver = Driver::open(pdev, DS_ST).unwrap();
+    for namespace in [Namespace::St, Namespace::Ext] {
+        writes_to_a_peer(&mut driver, DEVICE_SPECIFIC, ENTRY, namespace);
+        let error = driver.resolve(namespace, Source::Cpu(0));
+        assert_errno(error, ENODEV);
+    }
+}
+
+fn every_interrupt_vector(place: Place) {
+    place.needs(Namespace::St);
+    let mut driver = place.open(pci::INITIATOR_IV, IV_ST);
+    driver.enable(DEVICE_SPECIFIC, Namespace::St).unwrap_err();
+    for vector in 0..4 {
+        writes_to_a_peer(&mut driver, INTERRUPT_VECTOR, vector, Namespace::St);
+    }
+    // The tags that were written stay in the kernel.
+    let accelerator = Accelerator::open().unwrap();
+    let target = Source::of(accelerator.dmabuf.as_fd());
+    let (steering_tag, ph) = (0, PH);
+    assert_eq!(
+        driver.resolve(Namespace::St, target).unwrap(),
+        Resolved { steering_tag, ph }
+    );
+}
+
+fn no_table(place: Place) {
+    place.needs(Namespace::Ext);
+    let mut driver = place.open(pci::INITIATOR_NO_TABLE, DS_ST);
+    driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap();
+    let accelerator = Accelerator::open().unwrap();
+    let target = Source::of(accelerator.dmabuf.as_fd());
+    for namespace in [Namespace::St, Namespace::Ext] {
+        assert_errno(driver.steer(0, namespace, target), EOPNOTSUPP);
+        let Resolved { steering_tag, ph } = driver.resolve(namespace, target).unwrap();
+        let tag = Hint::Tag {
+            tag: steering_tag,
+            namespace,
+            ph,
+        };
+        arrives(&driver, &accelerator, namespace, tag);
+    }
+}
+
+fn table_in_msix(place: Place) {
+    place.needs(Namespace::St);
+    let mut driver = place.open(pci::INITIATOR_MSIX, LITERAL);
+    driver.enable(DEVICE_SPECIFIC, Namespace::St).unwrap();
+    let accelerator = Accelerator::open().unwrap();
+    let target = Source::of(accelerator.dmabuf.as_fd());
+    assert_errno(driver.steer(0, Namespace::St, target), EOPNOTSUPP);
+
+    // The device says why it could not use it anyway.
+    let before = accelerator.state().unwrap();
+    let hint = Hint::Entry {
+        index: 0,
+        namespace: Namespace::St,
+        ph: PH,
+    };
+    let error = written(&driver, &accelerator, Some(hint)).unwrap_err();
+    assert!(error.to_string().ends_with("error 6"), "{error}");
+    assert_eq!(accelerator.state().unwrap().partitions, before.partitions);
+}
+
+fn no_tph(place: Place) {
+    let pdev = pci::Device::find_behind(pci::INITIATOR_NO_TPH, place.root_port.is_some()).unwrap();
+    let vfio = Device::open_in(&pdev, &Ioas::new().unwrap()).unwrap();
+    assert!(!requester::is_seen(&vfio).unwrap());
+    for feature in [TPH, RESOLVE, ST] {
+        assert_errno(requester::probe(&vfio, feature), EOPNOTSUPP);
+    }
+}
+
+fn reset(place: Place) {
+    place.needs(Namespace::Ext);
+    let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
+    let accelerator = Accelerator::open().unwrap();
+    let target = Source::of(accelerator.dmabuf.as_fd());
+    driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap();
+    let hint = driver.steer(ENTRY, Namespace::Ext, target).unwrap();
+    arrives(&driver, &accelerator, Namespace::Ext, hint);
+
+    let requester = driver.requester();
+    requester.vfio.reset().unwrap();
+    assert_eq!(requester.seen(CONTROL).unwrap(), 0);
+    assert_eq!(requester.real(CONTROL).unwrap(), 0);
+    assert_eq!(requester.entry(ENTRY.into()).unwrap(), 0);
+    requester.vfio.set_memory_enable(true).unwrap();
+    requester.vfio.set_bus_master(true).unwrap();
+    let before = accelerator.state().unwrap();
+    written(&driver, &accelerator, Some(hint)).unwrap_err();
+    assert_eq!(accelerator.state().unwrap().partitions, before.partitions);
+
+    driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap();
+    let hint = driver.steer(ENTRY, Namespace::Ext, target).unwrap();
+    arrives(&driver, &accelerator, Namespace::Ext, hint);
+}
+
+/// The tag that the firmware (`lab/crates/lab/src/vm/cpu-tags.asl`) has for volatile memory.
+fn firmware_tag(namespace: Namespace, cpu: u16) -> Option<u16> {
+    match (namespace, cpu) {
+        (Namespace::St, 2) | (Namespace::Ext, 3) => None,
+        (Namespace::St, cpu) => Some(0xc0 + cpu),
+        (Namespace::Ext, cpu) => Some(0xca00 + cpu),
+    }
+}
+
+fn memory_of_a_cpu(place: Place, namespace: Namespace) {
+    place.needs(namespace);
+    let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
+    driver.enable(DEVICE_SPECIFIC, namespace).unwrap();
+    if place.root_port.is_none() {
+        assert_errno(driver.steer(ENTRY, namespace, Source::Cpu(0)), ENODEV);
+        return;
+    }
+    let memory = Page::new().unwrap();
+    let address = driver.map(&memory).unwrap().address;
+    for cpu in 0..4 {
+        let target = Source::Cpu(cpu.into());
+        let Some(steering_tag) = firmware_tag(namespace, cpu) else {
+            assert_errno(driver.resolve(namespace, target), EOPNOTSUPP);
+            let entry = driver.requester().entry(ENTRY.into()).unwrap();
+            assert_errno(driver.steer(ENTRY, namespace, target), EOPNOTSUPP);
+            assert_eq!(driver.requester().entry(ENTRY.into()).unwrap(), entry);
+            continue;
+        };
+        let ph = 0;
+        assert_eq!(
+            driver.resolve(namespace, target).unwrap(),
+            Resolved { steering_tag, ph }
+        );
+        let hint = driver.steer(ENTRY, namespace, target).unwrap();
+        let entry = driver.requester().entry(ENTRY.into()).unwrap();
+        assert_eq!(entry, steering_tag);
+        memory.write(0, &[0; 8]);
+        driver.write(address, &SOURCE, Some(hint)).unwrap();
+        assert_eq!(memory.read(0), SOURCE);
+    }
+    assert_errno(driver.steer(ENTRY, namespace, Source::Cpu(4)), EINVAL);
+}
+
+fn main() -> ExitCode {
+    let place = match Place::find() {
+        Ok(place) => place,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tap::run(vec![
+        (
+            "a peer, 8-bit tags: as the root port allows",
+            Box::new(move || a_root_port_decides(place, Namespace::St)),
+        ),
+        (
+            "a peer, 16-bit tags: as the root port allows",
+            Box::new(move || a_root_port_decides(place, Namespace::Ext)),
+        ),
+        (
+            "a requester of 8-bit tags gets no others",
+            Box::new(move || eight_bits_only(place)),
+        ),
+        (
+            "an integrated endpoint depends on no root port, and has no tags of CPUs",
+            Box::new(move || an_integrated_endpoint(place)),
+        ),
+        (
+            "interrupt vector mode: each vector's tag, which user space does not know",
+            Box::new(move || every_interrupt_vector(place)),
+        ),
+        (
+            "without an ST table the driver has the tag, and the device sends it",
+            Box::new(move || no_table(place)),
+        ),
+        (
+            "an ST table in the MSI-X table is refused, and out of the device's reach",
+            Box::new(move || table_in_msix(place)),
+        ),
+        ("a device without TPH", Box::new(move || no_tph(place))),
+        (
+            "a reset turns hints off, and they can be used again",
+            Box::new(move || reset(place)),
+        ),
+        (
+            "memory of each CPU, 8-bit tags",
+            Box::new(move || memory_of_a_cpu(place, Namespace::St)),
+        ),
+        (
+            "memory of each CPU, 16-bit tags",
+            Box::new(move || memory_of_a_cpu(place, Namespace::Ext)),
+        ),
+    ])
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A driver in user space for the lab's initiator, a device that copies memory and puts steering tags on
+//! its writes (`lab/crates/devices/src/initiator`).
+//!
+//! In this order:
+//!
+//! 1. [`Driver::open`] opens the device's own character device, in an address space of its own;
+//! 2. [`Driver::enable`] opts in to TPH, and enables it in config space as a driver in the kernel would;
+//! 3. [`Driver::map_dmabuf`] or [`Driver::map`] makes the target reachable;
+//! 4. [`Driver::steer`] has the kernel write the target's steering tag into the device's ST table, and
+//!    returns the processing hint that belongs to it. The tag itself never gets here;
+//! 5. [`Driver::write`] lets the device write, with the tag of that entry.
+
+use crate::iommufd::{Ioas, Page};
+use crate::pci;
+use crate::requester::{self, CONTROL, Requester, Resolved, Source};
+use crate::vfio::{Device, Region};
+use std::io::{self, Error};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+const PAGE: u64 = 4096;
+/// BAR with the registers.
+const BAR: u32 = 0;
+
+// The registers.
+const RID: u64 = 0x08;
+const ADDR: u64 = 0x10;
+const SRC: u64 = 0x18;
+const LEN: u64 = 0x20;
+const HINT: u64 = 0x24;
+const DOORBELL: u64 = 0x28;
+const STATUS: u64 = 0x2c;
+const VECTOR: u64 = 0x3c;
+
+const HINT_PH_SHIFT: u32 = 16;
+const HINT_ST: u32 = 1 << 20;
+const HINT_EXT_ST: u32 = 3 << 20;
+const HINT_TABLE: u32 = 1 << 24;
+
+const STATUS_DONE: u32 = 1 << 1;
+const STATUS_HINT_DROPPED: u32 = 1 << 2;
+const STATUS_ERROR: u32 = 0xff00;
+
+/// A copy of a page takes microseconds; this is for a device that hangs.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Namespaces of steering tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// 8-bit tags.
+    St,
+    /// 16-bit Extended tags.
+    Ext,
+}
+
+impl Namespace {
+    /// The flags of a request for a tag of it.
+    fn flags(self) -> u32 {
+        match self {
+            Self::St => 0,
+            Self::Ext => requester::EXTENDED,
+        }
+    }
+
+    /// TPH Requester Enable.
+    fn enable(self) -> u32 {
+        match self {
+            Self::St => requester::ENABLE,
+            Self::Ext => requester::ENABLE_EXT,
+        }
+    }
+
+    fn width(self) -> u32 {
+        match self {
+            Self::St => HINT_ST,
+            Self::Ext => HINT_EXT_ST,
+        }
+    }
+}
+
+/// How writes are hinted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// With the tag in an entry of the ST table.
+    Entry {
+        /// Its number.
+        index: u16,
+        /// What is taken of it.
+        namespace: Namespace,
+        /// The processing hint.
+        ph: u8,
+    },
+    /// With this tag: for a device without an ST table.
+    Tag {
+        /// The tag.
+        tag: u16,
+        /// Its width.
+        namespace: Namespace,
+        /// The processing hint.
+        ph: u8,
+    },
+}
+
+impl Hint {
+    fn register(self) -> u32 {
+        let (from, st, namespace, ph) = match self {
+            Self::Entry {
+                index,
+                namespace,
+                ph,
+            } => (HINT_TABLE, index, namespace, ph),
+            Self::Tag { tag, namespace, ph } => (0, tag, namespace, ph),
+        };
+        from | namespace.width() | u32::from(ph) << HINT_PH_SHIFT | u32::from(st)
+    }
+}
+
+/// What a device reaches.
+#[derive(Debug)]
+pub struct Mapping {
+    iova: u64,
+    length: u64,
+    /// Where, for the device.
+    pub address: u64,
+}
+
+/// Opens `pdev` in `ioas`, as a device that is bound at this policy level.
+fn open_at(pdev: &pci::Device, ioas: &Ioas, level: i32) -> io::Result<Device> {
+    requester::set_level(level)?;
+    pdev.release()?;
+    let vfio = Device::open_in(pdev, ioas);
+    requester::set_level(0)?;
+    vfio
+}
+
+/// An initiator and its driver.
+pub struct Driver {
+    requester: Requester,
+    ioas: Ioas,
+    /// What is written comes from here.
+    source: Page,
+    source_address: u64,
+    /// What is selected in the control register.
+    mode: u32,
+}
+
+impl Driver {
+    /// Opens an initiator, bound at this policy level of vfio-pci.
+    pub fn open(pdev: pci::Device, level: i32) -> io::Result<Self> {
+        if pdev.root_port()?.is_some() {
+            // An emulated root port takes no hints, so the devices behind it would be denied them.
+            pci::modprobe("tph_root_port", &[])?;
+        }
+        Device::load(&pdev)?;
+        let ioas = Ioas::new()?;
+        let vfio = open_at(&pdev, &ioas, level)?;
+        vfio.set_memory_enable(true)?;
+        vfio.set_bus_master(true)?;
+
+        let requester = Requester::of(pdev, vfio)?;
+        let mut this = Self {
+            requester,
+            ioas,
+            source: Page::new()?,
+            source_address: 0,
+            mode: requester::NO_ST,
+        };
+        this.source_address = this.map(&this.source)?.address;
+        Ok(this)
+    }
+
+    /// Opts in to TPH and enables it, with `mode` as in the control register.
+    pub fn enable(&mut self, mode: u32, namespace: Namespace) -> io::Result<()> {
+        self.requester.opt_in()?;
+        let control = mode | namespace.enable();
+        self.requester.control(control)?;
+        // What is refused does not read back.
+        match self.requester.seen(CONTROL)? {
+            seen if seen == control => {
+                self.mode = mode;
+                Ok(())
+            }
+            seen => Err(Error::other(format!(
+                "TPH control reads {seen:#x} instead of {control:#x}"
+            ))),
+        }
+    }
+
+    /// What the kernel says that requests to a target should carry; the tag is 0 if it keeps that.
+    pub fn resolve(&self, namespace: Namespace, target: Source) -> io::Result<Resolved> {
+        self.requester.resolve(namespace.flags(), target)
+    }
+
+    /// Has the tag of a target written into an entry of the ST table; returns how to hint with it.
+    pub fn steer(&self, index: u16, namespace: Namespace, target: Source) -> io::Result<Hint> {
+        let ph = self.resolve(namespace, target)?.ph;
+        self.requester
+            .set_one(namespace.flags(), index.into(), target)?;
+        Ok(Hint::Entry {
+            index,
+            namespace,
+            ph,
+        })
+    }
+
+    /// Makes the first `length` bytes of a dma-buf reachable.
+    pub fn map_dmabuf(&self, dmabuf: BorrowedFd<'_>, length: u64) -> io::Result<Mapping> {
+        self.mapping(self.ioas.map_dmabuf(dmabuf, length)?, length)
+    }
+
+    /// Makes a page of memory reachable.
+    pub fn map(&self, page: &Page) -> io::Result<Mapping> {
+        self.mapping(self.ioas.map(page)?, PAGE)
+    }
+
+    fn mapping(&self, iova: u64, length: u64) -> io::Result<Mapping> {
+        let address = if self.requester.pdev.has_iommu() {
+            iova
+        } else {
+            self.ioas.bus_address(iova, length)?
+        };
+        Ok(Mapping {
+            iova,
+            length,
+            address,
+        })
+    }
+
+    /// Makes it unreachable again.
+    pub fn unmap(&self, mapping: Mapping) -> io::Result<()> {
+        self.ioas.unmap(mapping.iova, mapping.length)
+    }
+
+    /// Lets the device write `data` to `address`.
+    pub fn write(&self, address: u64, data: &[u32], hint: Option<Hint>) -> io::Result<()> {
+        self.source.write(0, data);
+        let registers = self.registers()?;
+        let halves = |address: u64| [address as u32, (address >> 32) as u32];
+        let length = u32::try_from(4 * data.len()).map_err(Error::other)?;
+        registers.write_dwords(RID, &[self.requester.pdev.rid()?.into()])?;
+        registers.write_dwords(ADDR, &halves(address))?;
+        registers.write_dwords(SRC, &halves(self.source_address))?;
+        registers.write_dwords(LEN, &[length])?;
+        registers.write_dwords(HINT, &[hint.map_or(0, Hint::register)])?;
+        let vector = match hint {
+            // There the tag is that of the interrupt which follows.
+            Some(Hint::Entry { index, .. }) if self.mode == requester::INTERRUPT_VECTOR => index,
+            _ => 0,
+        };
+        registers.write_dwords(VECTOR, &[vector.into()])?;
+        registers.write_dwords(DOORBELL, &[1])?;
+
+        let begun = Instant::now();
+        loop {
+            let [status] = registers.read_dwords(STATUS)?;
+            if status & STATUS_ERROR != 0 {
+                return Err(Error::other(format!(
+                    "the copy failed with error {}",
+                    status >> 8
+                )));
+            }
+            if status & STATUS_HINT_DROPPED != 0 {
+                return Err(Error::other("TPH control does not allow the hint"));
+            }
+            if status & STATUS_DONE != 0 {
+                return Ok(());
+            }
+            if begun.elapsed() > LIMIT {
+                return Err(Error::other("the copy does not end"));
+            }
+        }
+    }
+
+    /// The requester, to look at what it holds.
+    #[must_use]
+    pub fn requester(&self) -> &Requester {
+        &self.requester
+    }
+
+    fn registers(&self) -> io::Result<Region<'_>> {
+        self.requester.vfio.region(BAR)
+    }
+}
