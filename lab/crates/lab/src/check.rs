@@ -350,19 +350,24 @@ impl Guest<'_> {
             }
         }
         if !self.fast {
-            parts.extend(boots.boots.iter().map(|boot| self.boot(boot, None)));
+            let boots = boots.boots.iter().filter(|boot| self.can(boot));
+            parts.extend(boots.map(|boot| self.boot(boot, None)));
         }
         parts
     }
 
     fn endurance_parts(&self) -> Vec<Part<'_>> {
-        let can = |boot: &&Boot| boot.needs.is_none_or(|option| self.kernel.has(option));
-        let boots = boots::ENDURANCE.iter().filter(can);
+        let boots = boots::ENDURANCE.iter().filter(|boot| self.can(boot));
         let kills = 1..=boots::KILLS;
         boots
             .map(|boot| self.boot(boot, None))
             .chain(kills.map(|time| self.boot(&boots::KILL, Some(time))))
             .collect()
+    }
+
+    /// Whether the kernel can do what is tested in a boot.
+    fn can(&self, boot: &Boot) -> bool {
+        boot.needs.is_none_or(|option| self.kernel.has(option))
     }
 
     /// A boot, once or for the nth `time`.
@@ -445,11 +450,11 @@ impl Guest<'_> {
         let vm = Vm {
             kernel: self.kernel,
             accel: self.accel,
-            // Two, so that what runs in parallel can collide.
-            cpus: 2,
+            cpus: boot.cpus,
             icount: false,
             devices: Some(Devices {
                 topology: boot.topology,
+                root_port: boot.root_port,
                 st_table: boot.st_table,
                 tags: boot.tags,
                 adapter: boot.adapter,

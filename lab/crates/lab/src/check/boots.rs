@@ -3,7 +3,7 @@
 
 use super::arrivals::Arrivals;
 use super::guest;
-use crate::topology::{Adapter, StTable, Tags, Topology};
+use crate::topology::{Adapter, Completer, StTable, Tags, Topology};
 use crate::vm::{DevicesEnd, Kernel};
 use std::time::Duration;
 
@@ -15,6 +15,10 @@ pub struct Boot {
     pub dir: &'static str,
     /// Its devices.
     pub topology: Topology,
+    /// How many processors it has.
+    pub cpus: u8,
+    /// TPH completer type of its root port.
+    pub root_port: Completer,
     /// Where its RDMA adapter keeps steering tags, and which it can send.
     pub st_table: StTable,
     pub tags: Tags,
@@ -56,6 +60,9 @@ impl Boot {
         part: "",
         dir: "",
         topology: Topology::T1,
+        // So that what runs in parallel can collide.
+        cpus: 2,
+        root_port: Completer::TphExt,
         st_table: StTable::Capability,
         tags: Tags::TphExt,
         adapter: Adapter::Full,
@@ -144,7 +151,20 @@ const fn doctests(glob: &'static str, names: &'static [&'static str]) -> Kunit {
 /// That includes no peers below a switch, which the root port does not see.
 const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 
-static FULL: [Boot; 16] = [
+/// The option with which user space can own TPH requesters.
+pub const VFIO_TPH: &str = "VFIO_PCI_TPH";
+
+/// What most boots with TPH requesters that user space owns have in common: initiators of every kind.
+const REQUESTERS: Boot = Boot {
+    topology: Topology::T1Requesters,
+    // The firmware does not know all tags of CPU 2 and 3.
+    cpus: 4,
+    programs: &[guest::REQUESTERS],
+    needs: Some(VFIO_TPH),
+    ..Boot::PLAIN
+};
+
+static FULL: [Boot; 22] = [
     Boot {
         part: "guest tests",
         dir: "guest",
@@ -225,6 +245,44 @@ static FULL: [Boot; 16] = [
         programs: &[guest::DEVICES_KILLED],
         devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
         ..Boot::PLAIN
+    },
+    Boot {
+        part: "TPH requesters of user space",
+        dir: "requesters",
+        ..REQUESTERS
+    },
+    Boot {
+        part: "TPH requesters of user space in topology T2",
+        dir: "requesters-t2",
+        topology: Topology::T2Requesters,
+        ..REQUESTERS
+    },
+    Boot {
+        part: "TPH requesters of user space in topology T3",
+        dir: "requesters-t3",
+        topology: Topology::T3Requesters,
+        ..REQUESTERS
+    },
+    Boot {
+        part: "TPH requesters of user space behind a root port that is no completer",
+        dir: "requesters-t3-none",
+        topology: Topology::T3Requesters,
+        root_port: Completer::None,
+        ..REQUESTERS
+    },
+    Boot {
+        part: "TPH requesters of user space behind a completer of 8-bit tags",
+        dir: "requesters-t3-tph",
+        topology: Topology::T3Requesters,
+        root_port: Completer::Tph,
+        ..REQUESTERS
+    },
+    Boot {
+        part: "TPH requesters of user space behind a reserved completer type",
+        dir: "requesters-t3-reserved",
+        topology: Topology::T3Requesters,
+        root_port: Completer::Reserved,
+        ..REQUESTERS
     },
     Boot {
         part: "RDMA tests",
