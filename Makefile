@@ -29,6 +29,9 @@ demo: ## publish a steering tag, see it on the wire (sets up what is missing)
 demo-rdma: ## the same by RDMA: a tag on the writes of an emulated ConnectX that the mlx5 drivers drive
 	@scripts/lab demo-rdma $(ARGS)
 
+demo-vfio: ## the same with a driver in user space: both devices are its users', and memory steered at a CPU
+	@scripts/lab demo-vfio $(ARGS)
+
 check: ## run every test; one total
 	@FLAVOUR='$(or $(FLAVOUR),release debug notph norust)' scripts/lab check $(ARGS)
 
@@ -83,5 +86,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer bench trace series series-check shell clean distclean
+.PHONY: help demo demo-rdma demo-vfio check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer demo-vfio bench trace series series-check shell clean distclean
 .NOTPARALLEL:

@@ -11,7 +11,7 @@ mod parts;
 pub(crate) mod report;
 mod summary;
 
-use crate::cli::{CheckArgs, Publish};
+use crate::cli::{CheckArgs, Driver, Publish};
 use crate::demo;
 use crate::results::ktap::Ktap;
 use crate::results::libtest::Libtest;
@@ -321,15 +321,41 @@ struct Guest<'a> {
     interrupt: &'a Interrupt,
 }
 
-/// The demos: name, topology, header format.
-const DEMOS: [(&str, Topology, LinkMode); 6] = [
-    ("demo-flit", Topology::T1, LinkMode::Flit),
-    ("demo-nonflit", Topology::T1, LinkMode::Nonflit),
-    ("demo-t2", Topology::T2, LinkMode::Flit),
-    ("demo-t3", Topology::T3, LinkMode::Flit),
-    ("demo-rdma", Topology::T1Rdma, LinkMode::Flit),
-    ("demo-rdma-t3", Topology::T3Rdma, LinkMode::Flit),
-];
+/// A demo.
+#[derive(Clone, Copy)]
+struct Demo {
+    name: &'static str,
+    driver: Driver,
+    topology: Topology,
+    mode: LinkMode,
+}
+
+impl Demo {
+    const fn new(name: &'static str, driver: Driver, topology: Topology, mode: LinkMode) -> Self {
+        Self {
+            name,
+            driver,
+            topology,
+            mode,
+        }
+    }
+}
+
+/// The demos.
+const DEMOS: [Demo; 8] = {
+    use Driver::{Kernel, UserSpace};
+    use LinkMode::{Flit, Nonflit};
+    [
+        Demo::new("demo-flit", Kernel, Topology::T1, Flit),
+        Demo::new("demo-nonflit", Kernel, Topology::T1, Nonflit),
+        Demo::new("demo-t2", Kernel, Topology::T2, Flit),
+        Demo::new("demo-t3", Kernel, Topology::T3, Flit),
+        Demo::new("demo-rdma", Kernel, Topology::T1Rdma, Flit),
+        Demo::new("demo-rdma-t3", Kernel, Topology::T3Rdma, Flit),
+        Demo::new("demo-vfio-t2", UserSpace, Topology::T2, Flit),
+        Demo::new("demo-vfio-t3", UserSpace, Topology::T3, Flit),
+    ]
+};
 
 impl Guest<'_> {
     fn parts(&self) -> Vec<Part<'_>> {
@@ -340,11 +366,13 @@ impl Guest<'_> {
         let mut parts = Vec::new();
         if boots.has_demos {
             let count = if self.fast { 1 } else { DEMOS.len() };
-            for (name, topology, mode) in DEMOS.into_iter().take(count) {
+            for demo in DEMOS.into_iter().take(count) {
                 // How a link encodes does not depend on the kernel.
-                if self.is_first || mode == LinkMode::default() {
-                    parts.push(self.part(name, move |results: &mut Results| {
-                        self.demo(name, topology, mode, results)
+                let again = !self.is_first && demo.mode != LinkMode::default();
+                let can = demo.driver == Driver::Kernel || self.kernel.has(boots::VFIO_TPH);
+                if can && !again {
+                    parts.push(self.part(demo.name, move |results: &mut Results| {
+                        self.demo(demo, results)
                     }));
                 }
             }
@@ -390,20 +418,15 @@ impl Guest<'_> {
         Part::new(format!("{name} on {}", self.name), run)
     }
 
-    fn demo(
-        &self,
-        name: &str,
-        topology: Topology,
-        mode: LinkMode,
-        results: &mut Results,
-    ) -> Result<(), CheckError> {
+    fn demo(&self, demo: Demo, results: &mut Results) -> Result<(), CheckError> {
         let plan = demo::Plan {
             kernel: self.kernel,
             accel: self.accel,
             publish: Publish::default(),
-            topology,
-            mode,
-            out: &self.out.join(name),
+            driver: demo.driver,
+            topology: demo.topology,
+            mode: demo.mode,
+            out: &self.out.join(demo.name),
             repo: self.repo,
         };
         match demo::record(self.setup, &plan, self.interrupt) {
@@ -415,7 +438,7 @@ impl Guest<'_> {
             Err(demo::DemoError::Vm(VmError::Interrupted(signal))) => {
                 return Err(CheckError::Interrupted(signal));
             }
-            Err(error) => results.case(Case::fail(name, relative(&error.to_string()))),
+            Err(error) => results.case(Case::fail(demo.name, relative(&error.to_string()))),
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use crate::topology::{Devices, LinkMode, Topology};
 use crate::trace::filter::Filter;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -62,12 +62,25 @@ pub struct DemoArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub publish: Publish,
+    /// What drives the initiators
+    #[arg(long, value_enum, default_value_t)]
+    pub driver: Driver,
     /// Where the devices sit
     #[arg(long, value_enum, default_value_t)]
     pub topology: Topology,
     /// Header format of the links
     #[arg(long, value_enum, default_value_t)]
     pub mode: LinkMode,
+}
+
+/// What drives the initiators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Driver {
+    /// The driver in the kernel, which imports the accelerator's dma-buf.
+    #[default]
+    Kernel,
+    /// One in user space, by VFIO.
+    UserSpace,
 }
 
 /// What the demo publishes.
@@ -82,6 +95,9 @@ pub struct Publish {
     /// 16-bit steering tag
     #[arg(long, value_name = "TAG", default_value = "0xbef0", value_parser = number::<u16>)]
     pub ext: u16,
+    /// CPU at which a driver in user space steers writes to memory, 0 to 3 (behind a root port)
+    #[arg(long, value_name = "CPU", default_value = "1", value_parser = clap::value_parser!(u32).range(..4))]
+    pub cpu: u32,
 }
 
 impl Default for Publish {
@@ -90,6 +106,7 @@ impl Default for Publish {
             st: 0xf0,
             ph: 2,
             ext: 0xbef0,
+            cpu: 1,
         }
     }
 }
@@ -245,7 +262,7 @@ fn processing_hint(text: &str) -> Result<u8, String> {
 mod tests {
     use super::*;
     use crate::topology::{Adapter, Completer, StTable, Tags, TraceLimit};
-    use clap::{CommandFactory, ValueEnum};
+    use clap::CommandFactory;
 
     fn demo(options: &[&str]) -> Result<DemoArgs, String> {
         let fixed = ["lab", "demo", "--kernel", "/k", "--out", "/o"];
@@ -269,6 +286,14 @@ mod tests {
         assert_eq!(args.publish, Publish::default());
         assert_eq!(args.mode, LinkMode::Flit);
         assert_eq!(args.topology, Topology::T1);
+        assert_eq!(args.driver, Driver::Kernel);
+    }
+
+    #[test]
+    fn a_driver_in_user_space_is_chosen() {
+        let args = demo(&["--driver", "user-space", "--cpu", "3"]).unwrap();
+        assert_eq!((args.driver, args.publish.cpu), (Driver::UserSpace, 3));
+        assert!(demo(&["--cpu", "4"]).is_err(), "the guest has no more");
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod print;
 mod steps;
 mod verify;
 
-use crate::cli::Publish;
+use crate::cli::{Driver, Publish};
 use crate::results::{Case, Verdict};
 use crate::signals::Interrupt;
 use crate::style::{self, Style};
@@ -31,8 +31,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Most memory, in bytes, that QEMU and the device process may take together.
 const TOTAL_MEMORY_MAX: u64 = 4 << 30;
 
-/// The guest program, beside this one, and the one that needs an RDMA adapter, in the repository.
+/// The guest programs, beside this one, and the one that needs an RDMA adapter, in the repository.
 const PROGRAM: &str = "p2p-demo";
+const USER_SPACE_PROGRAM: &str = "vfio-demo";
 const RDMA_PROGRAM: &str = "tools/testing/selftests/rdma-tph/demo-rdma";
 
 /// A demo to be run.
@@ -44,6 +45,8 @@ pub struct Plan<'a> {
     pub accel: Accel,
     /// What is published.
     pub publish: Publish,
+    /// What drives the initiators.
+    pub driver: Driver,
     /// Where the devices sit.
     pub topology: Topology,
     /// Header format of the links.
@@ -55,6 +58,17 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// How many processors the guest needs. More cost more than they help: little of a boot runs in
+    /// parallel.
+    fn cpus(&self) -> u8 {
+        match self.driver {
+            Driver::UserSpace if self.topology.has_root_port() => {
+                u8::try_from(self.publish.cpu + 1).unwrap_or(u8::MAX)
+            }
+            _ => 1,
+        }
+    }
+
     fn devices(&self) -> Devices {
         Devices {
             topology: self.topology,
@@ -86,6 +100,11 @@ pub enum DemoError {
     /// The guest's program is not there.
     #[error("there is no {}: build the lab with `cargo build --workspace` (`make demo` does)", .0.display())]
     NoProgram(PathBuf),
+    /// The topology is made for another requester.
+    #[error(
+        "the requester of topology {0} is its RDMA adapter; a driver of initiators needs another one, such as t3"
+    )]
+    Adapter(String),
     /// The guest's report is not one of the demo.
     #[error(transparent)]
     Steps(#[from] StepsError),
@@ -108,10 +127,19 @@ pub fn record(
     plan: &Plan<'_>,
     interrupt: &Interrupt,
 ) -> Result<Recorded, DemoError> {
-    let (program, kinds) = if plan.topology.has_adapter() {
-        (plan.repo.join(RDMA_PROGRAM), Kind::OF_ADAPTER)
-    } else {
-        (beside(&setup.lab, PROGRAM), Kind::OF_INITIATORS)
+    let has_adapter = plan.topology.has_adapter();
+    let (program, kinds) = match plan.driver {
+        Driver::Kernel if has_adapter => (plan.repo.join(RDMA_PROGRAM), Kind::OF_ADAPTER),
+        Driver::Kernel => (beside(&setup.lab, PROGRAM), Kind::OF_INITIATORS),
+        Driver::UserSpace if has_adapter => return Err(DemoError::Adapter(plan.topology.name())),
+        Driver::UserSpace => {
+            let kinds = if plan.topology.has_root_port() {
+                Kind::OF_USER_SPACE
+            } else {
+                Kind::OF_INITIATORS
+            };
+            (beside(&setup.lab, USER_SPACE_PROGRAM), kinds)
+        }
     };
     if !program.is_file() {
         return Err(DemoError::NoProgram(program));
@@ -120,13 +148,12 @@ pub fn record(
     let vm = Vm {
         kernel: plan.kernel,
         accel: plan.accel,
-        // A second one costs more than it helps: little of a boot runs in parallel.
-        cpus: 1,
+        cpus: plan.cpus(),
         icount: false,
         devices: Some(plan.devices()),
         devices_end: DevicesEnd::default(),
         append: &[],
-        task: Task::Script(command(&setup.lab, &program, plan.publish)),
+        task: Task::Script(command(&setup.lab, &program, plan)),
         limit: LIMIT,
         out: plan.out,
     };
@@ -157,14 +184,16 @@ fn beside(program: &Path, name: &str) -> PathBuf {
 }
 
 /// The command that runs `program`, which may use what is beside `lab`.
-fn command(lab: &Path, program: &Path, publish: Publish) -> String {
+fn command(lab: &Path, program: &Path, plan: &Plan<'_>) -> String {
+    let Publish { st, ph, ext, cpu } = plan.publish;
+    let cpu = match plan.driver {
+        Driver::Kernel => String::new(),
+        Driver::UserSpace => format!(" --cpu {cpu}"),
+    };
     format!(
-        "PATH=$PATH:{} {} --st {:#x} --ph {} --ext {:#x}",
+        "PATH=$PATH:{} {} --st {st:#x} --ph {ph} --ext {ext:#x}{cpu}",
         vm::command::shell_quote(&beside(lab, "").display().to_string()),
         vm::command::shell_quote(&program.display().to_string()),
-        publish.st,
-        publish.ph,
-        publish.ext
     )
 }
 
@@ -271,11 +300,15 @@ fn title(plan: &Plan<'_>, style: Style) -> String {
     };
     let mode = tlp::Mode::from(plan.mode);
     let topology = plan.topology.name().to_uppercase();
+    let driver = match plan.driver {
+        Driver::Kernel => "",
+        Driver::UserSpace => " · driver in user space",
+    };
     format!(
         "{} {}",
         style.heading("rust-tph demo"),
         style.faint(format!(
-            "· Linux {release} · {accel} · {mode} mode · topology {topology} · TLPs emitted by the model"
+            "· Linux {release} · {accel} · {mode} mode · topology {topology}{driver} · TLPs emitted by the model"
         ))
     )
 }
@@ -300,16 +333,70 @@ mod tests {
         assert_eq!(failed(0, 0), [true, true]);
     }
 
+    fn kernel(dir: &Path) -> Kernel {
+        fs::create_dir_all(dir.join("arch/x86/boot")).unwrap();
+        for file in ["arch/x86/boot/bzImage", ".config", "modules.order"] {
+            fs::write(dir.join(file), "").unwrap();
+        }
+        Kernel::at(dir).unwrap()
+    }
+
+    fn plan(kernel: &Kernel, driver: Driver, topology: Topology) -> Plan<'_> {
+        Plan {
+            kernel,
+            accel: Accel::Tcg,
+            publish: Publish {
+                st: 0x0f,
+                ph: 3,
+                ext: 0x1234,
+                cpu: 2,
+            },
+            driver,
+            topology,
+            mode: LinkMode::default(),
+            out: Path::new("/nowhere"),
+            repo: Path::new("/nowhere"),
+        }
+    }
+
     #[test]
     fn the_guest_program_gets_what_was_asked_for() {
-        let publish = Publish {
-            st: 0x0f,
-            ph: 3,
-            ext: 0x1234,
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = kernel(dir.path());
+        let command = |driver, program| {
+            let plan = plan(&kernel, driver, Topology::T3);
+            command(Path::new("/t/lab"), Path::new(program), &plan)
         };
         assert_eq!(
-            command(Path::new("/t/lab"), Path::new("/t/p2p-demo"), publish),
+            command(Driver::Kernel, "/t/p2p-demo"),
             "PATH=$PATH:'/t/' '/t/p2p-demo' --st 0xf --ph 3 --ext 0x1234"
         );
+        assert_eq!(
+            command(Driver::UserSpace, "/t/vfio-demo"),
+            "PATH=$PATH:'/t/' '/t/vfio-demo' --st 0xf --ph 3 --ext 0x1234 --cpu 2"
+        );
+    }
+
+    #[test]
+    fn the_guest_has_the_processor_that_is_steered_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = kernel(dir.path());
+        for (driver, topology, cpus) in [
+            (Driver::Kernel, Topology::T3, 1),
+            (Driver::UserSpace, Topology::T2, 1),
+            (Driver::UserSpace, Topology::T3, 3),
+        ] {
+            assert_eq!(plan(&kernel, driver, topology).cpus(), cpus);
+        }
+    }
+
+    #[test]
+    fn a_driver_of_initiators_is_not_for_the_adapter() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = kernel(dir.path());
+        let plan = plan(&kernel, Driver::UserSpace, Topology::T1Rdma);
+        let setup = Setup::new().unwrap();
+        let error = record(&setup, &plan, &Interrupt::default()).unwrap_err();
+        assert!(error.to_string().contains("t1-rdma"), "{error}");
     }
 }

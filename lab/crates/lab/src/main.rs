@@ -53,6 +53,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 kernel: &lab.kernel,
                 accel: lab.accel,
                 publish: args.publish,
+                driver: args.driver,
                 topology: args.topology,
                 mode: args.mode,
                 out: &args.out,

@@ -19,6 +19,7 @@ pub use command::{Accel, Task};
 pub(crate) use device_process::DeviceProcess;
 pub use device_process::{DevicesEnd, READY_LINE};
 pub use error::VmError;
+pub use firmware::cpu_hint;
 pub use kernel::{Kernel, KernelError};
 
 use crate::process::{Group, TICK, lines, rest};

@@ -20,9 +20,17 @@ pub fn step(verified: &Verified<'_>, style: Style) -> String {
         Kind::Hint => "An 8-bit tag is published",
         Kind::None => "Control: nothing is published",
         Kind::Ext => "A 16-bit tag is published, the requester in Extended mode",
+        Kind::Cpu => "Memory that a CPU uses, an 8-bit tag",
+        Kind::Memory => "Control: memory that is written to without a hint",
+        Kind::CpuExt => "Memory that a CPU uses, a 16-bit tag",
     };
     let _ = writeln!(text, "{}", style.heading(title));
-    row(&mut text, "published", [describe(step.expected_hint())]);
+    let expected = describe(step.expected_hint());
+    match step.cpu {
+        Some(cpu) => row(&mut text, &format!("CPU {cpu}"), [expected]),
+        None if step.kind == Kind::Memory => row(&mut text, "CPU", ["none"]),
+        None => row(&mut text, "published", [expected]),
+    }
     for (name, records) in [("TLP", &verified.sent), ("passed on", &verified.passed_on)] {
         for record in records {
             let analyzer = record.analyzer().to_string();
@@ -37,6 +45,10 @@ pub fn step(verified: &Verified<'_>, style: Style) -> String {
     row(&mut text, "after", dwords(&step.after));
     if verified.holds() {
         let verdict = match step.kind {
+            Kind::Cpu | Kind::CpuExt => {
+                "the TLP carries what the firmware has for this CPU, and memory holds the source"
+            }
+            Kind::Memory => "the TLP carries no hint, and memory holds the source",
             Kind::None => "the TLP carries no hint, and memory holds a plain store",
             Kind::Hint | Kind::Ext => {
                 "the TLP carries the published hint, and memory holds what its tag selects"

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the guest programs `p2p-demo` and `demo-rdma` report: one JSON object per line and step.
+//! What the guest programs `p2p-demo`, `vfio-demo` and `demo-rdma` report: one JSON object per line and step.
 
+use crate::vm::cpu_hint;
 use serde::Deserialize;
 use tlp::{Hint, Ph, SteeringTag};
 
 /// The controls that the demo runs, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// An 8-bit tag is published; the requester is in TPH mode.
     Hint,
@@ -14,11 +15,27 @@ pub enum Kind {
     None,
     /// A 16-bit tag is published; the requester is in Extended mode.
     Ext,
+    /// A write to memory is steered at a CPU; the requester is in TPH mode.
+    Cpu,
+    /// A write to memory is not steered.
+    Memory,
+    /// A write to memory is steered at a CPU; the requester is in Extended mode.
+    CpuExt,
 }
 
 impl Kind {
     /// The steps with the initiators as requesters, in the order in which they must be reported.
     pub const OF_INITIATORS: &'static [Self] = &[Self::Hint, Self::None, Self::Ext];
+    /// Those with the initiators whose driver is in user space, behind a root port: the firmware knows
+    /// tags of memory there. Elsewhere they are as with a driver in the kernel.
+    pub const OF_USER_SPACE: &'static [Self] = &[
+        Self::Hint,
+        Self::None,
+        Self::Ext,
+        Self::Cpu,
+        Self::Memory,
+        Self::CpuExt,
+    ];
     /// Those with the RDMA adapter, which is in Extended mode.
     pub const OF_ADAPTER: &'static [Self] = &[Self::Ext, Self::None];
 
@@ -28,7 +45,25 @@ impl Kind {
             Self::Hint => "hint",
             Self::None => "none",
             Self::Ext => "ext",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::CpuExt => "cpu-ext",
         }
+    }
+
+    /// Whether the target is memory; else it is the accelerator's.
+    pub fn is_to_memory(self) -> bool {
+        matches!(self, Self::Cpu | Self::Memory | Self::CpuExt)
+    }
+
+    /// Whether it shows what is without a hint.
+    pub fn is_control(self) -> bool {
+        matches!(self, Self::None | Self::Memory)
+    }
+
+    /// Whether it is for 16-bit tags.
+    pub fn is_extended(self) -> bool {
+        matches!(self, Self::Ext | Self::CpuExt)
     }
 }
 
@@ -80,12 +115,15 @@ pub struct Step {
     /// Which control this is.
     #[serde(rename = "step")]
     pub kind: Kind,
-    /// Address of the BAR: physical and, on x86, on the bus too.
-    pub bar_address: u64,
+    /// Address of the BAR, or of the memory: physical and, on x86, on the bus too.
+    pub base: u64,
     /// Where in that range the write goes, in bytes.
     pub offset: u64,
     /// What was published for the dma-buf.
     pub published: Option<Published>,
+    /// The CPU at which the write was to be steered.
+    #[serde(default)]
+    pub cpu: Option<u32>,
     /// What the requester had enabled.
     pub requester: Requester,
     /// The accelerator's memory before the write.
@@ -130,12 +168,12 @@ pub enum StepsError {
         offset: u64,
     },
     /// A range that no address space holds.
-    #[error("step {step}: {bar_address:#x} + {offset:#x} is no dword-aligned bus address")]
+    #[error("step {step}: {base:#x} + {offset:#x} is no dword-aligned bus address")]
     Address {
         /// The step.
         step: &'static str,
         /// Its base.
-        bar_address: u64,
+        base: u64,
         /// Its offset.
         offset: u64,
     },
@@ -144,7 +182,7 @@ pub enum StepsError {
 impl Step {
     /// Bus address of the write's first byte.
     pub fn address(&self) -> u64 {
-        self.bar_address.saturating_add(self.offset)
+        self.base.saturating_add(self.offset)
     }
 
     /// Length of the write in bytes.
@@ -154,8 +192,12 @@ impl Step {
 
     /// What a TLP of this step must carry.
     pub fn expected_hint(&self) -> Option<Hint> {
-        self.published
-            .and_then(|published| published.hint(self.requester))
+        match self.cpu {
+            Some(cpu) => cpu_hint(cpu, self.requester == Requester::Ext),
+            None => self
+                .published
+                .and_then(|published| published.hint(self.requester)),
+        }
     }
 
     fn check(&self) -> Result<(), StepsError> {
@@ -170,13 +212,13 @@ impl Step {
             });
         }
         let end = self
-            .bar_address
+            .base
             .checked_add(self.offset)
             .and_then(|address| address.checked_add(self.len_bytes()));
         if end.is_none() || !self.address().is_multiple_of(4) {
             return Err(StepsError::Address {
                 step,
-                bar_address: self.bar_address,
+                base: self.base,
                 offset: self.offset,
             });
         }
@@ -218,9 +260,9 @@ mod tests {
         super::parse(report, Kind::OF_INITIATORS)
     }
 
-    const HINT: &str = r#"{"step":"hint","bar_address":549755813888,"offset":0,"published":{"flags":1,"steering_tag":240,"steering_tag_ext":0,"ph":2},"requester":"tph","before":[1],"source":[2],"after":[3]}"#;
-    const NONE: &str = r#"{"step":"none","bar_address":549755813888,"offset":4,"published":null,"requester":"tph","before":[1],"source":[2],"after":[2]}"#;
-    const EXT: &str = r#"{"step":"ext","bar_address":549755813888,"offset":8,"published":{"flags":2,"steering_tag":0,"steering_tag_ext":48880,"ph":1},"requester":"ext","before":[1],"source":[2],"after":[3]}"#;
+    const HINT: &str = r#"{"step":"hint","base":549755813888,"offset":0,"published":{"flags":1,"steering_tag":240,"steering_tag_ext":0,"ph":2},"requester":"tph","before":[1],"source":[2],"after":[3]}"#;
+    const NONE: &str = r#"{"step":"none","base":549755813888,"offset":4,"published":null,"requester":"tph","before":[1],"source":[2],"after":[2]}"#;
+    const EXT: &str = r#"{"step":"ext","base":549755813888,"offset":8,"published":{"flags":2,"steering_tag":0,"steering_tag_ext":48880,"ph":1},"requester":"ext","before":[1],"source":[2],"after":[3]}"#;
 
     #[test]
     fn the_three_steps_are_read() {
@@ -257,6 +299,24 @@ mod tests {
         assert_eq!(steps[0].expected_hint(), None);
         steps[2].requester = Requester::Tph;
         assert_eq!(steps[2].expected_hint(), None);
+    }
+
+    const CPU: &str = r#"{"step":"cpu","base":4096,"offset":0,"published":null,"cpu":1,"requester":"tph","before":[1],"source":[2],"after":[2]}"#;
+    const MEMORY: &str = r#"{"step":"memory","base":4096,"offset":0,"published":null,"requester":"tph","before":[1],"source":[2],"after":[2]}"#;
+    const CPU_EXT: &str = r#"{"step":"cpu-ext","base":4096,"offset":0,"published":null,"cpu":3,"requester":"ext","before":[1],"source":[2],"after":[2]}"#;
+
+    #[test]
+    fn memory_is_for_a_cpu() {
+        let report = [HINT, NONE, EXT, CPU, MEMORY, CPU_EXT].join("\n");
+        let steps = super::parse(&report, Kind::OF_USER_SPACE).unwrap();
+        let tags: Vec<_> = steps[3..]
+            .iter()
+            .map(|step| step.expected_hint().map(|hint| hint.tag))
+            .collect();
+        let unknown = None;
+        assert_eq!(tags, [Some(SteeringTag::St(0xc1)), None, unknown]);
+        assert!(steps[3..].iter().all(|step| step.kind.is_to_memory()));
+        assert!(!steps[..3].iter().any(|step| step.kind.is_to_memory()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::steps::{Kind, Requester, Step};
 use crate::cli::Publish;
 use crate::results::Case;
 use crate::topology::{AddressKind, Role, Topology};
+use devices::accelerator::Operation;
 use fabric::trace::{Destination, HOST, Record};
 use std::path::Path;
 use tlp::{Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
@@ -32,7 +33,7 @@ pub struct Verified<'a> {
     pub sent: Vec<&'a Record>,
     /// The same as the host passed them on, if it did.
     pub passed_on: Vec<&'a Record>,
-    /// What the accelerator does with the hint on the wire, if there is a write.
+    /// What the accelerator does with the hint on the wire, if there is a write to it.
     pub selected: Option<String>,
     /// Everything that was looked at.
     pub checks: Vec<Check>,
@@ -82,11 +83,11 @@ fn verify_step<'a>(
     asked: Publish,
     topology: Topology,
 ) -> Verified<'a> {
-    let kind = topology.address_kind();
+    let target = Target::of(step, topology);
     let arrived = writes_into(step, trace);
-    let (sent, passed_on) = match kind {
-        AddressKind::Physical | AddressKind::Bus => (arrived, vec![]),
-        AddressKind::Iova => (before(&arrived, trace), arrived),
+    let (sent, passed_on) = match target {
+        Target::Peer(AddressKind::Iova) => (before(&arrived, trace), arrived),
+        Target::Peer(_) | Target::Memory => (arrived, vec![]),
     };
     // Whatever the initiator sent must arrive unchanged, but for its address.
     let last = if passed_on.is_empty() {
@@ -104,25 +105,34 @@ fn verify_step<'a>(
     ];
     if let Some(first) = last.first() {
         let hint = first.request.hint();
-        let claim = match kind {
-            AddressKind::Physical | AddressKind::Bus => {
+        let claim = match target {
+            Target::Peer(AddressKind::Physical | AddressKind::Bus) => {
                 "it goes from the requester to the accelerator"
             }
-            AddressKind::Iova => "it goes from the requester through the host to the accelerator",
+            Target::Peer(AddressKind::Iova) => {
+                "it goes from the requester through the host to the accelerator"
+            }
+            Target::Memory => "it goes from the requester to memory",
         };
         checks.push(check(claim, way(step, &sent, &passed_on, topology)));
-        let claim = match kind {
-            AddressKind::Physical => "its address is the BAR's physical address",
-            AddressKind::Iova => "its address is an I/O virtual address",
-            AddressKind::Bus => "its address is the BAR's bus address",
+        let claim = match target {
+            Target::Peer(AddressKind::Physical) => "its address is the BAR's physical address",
+            Target::Peer(AddressKind::Iova) => "its address is an I/O virtual address",
+            Target::Peer(AddressKind::Bus) => "its address is the BAR's bus address",
+            Target::Memory => "its address is that of the memory",
         };
-        checks.push(check(claim, address(step, &sent, kind)));
-        let claim = match step.kind {
-            Kind::None => "it carries no hint",
-            Kind::Hint | Kind::Ext => "it carries the published hint",
+        checks.push(check(claim, address(step, &sent, target)));
+        let claim = match (step.kind, step.expected_hint()) {
+            (Kind::None | Kind::Memory, _) => "it carries no hint",
+            (Kind::Hint | Kind::Ext, _) => "it carries the published hint",
+            (Kind::Cpu | Kind::CpuExt, Some(_)) => "it carries the firmware's tag of the CPU",
+            (Kind::Cpu | Kind::CpuExt, None) => {
+                "it carries no hint, as the firmware has no such tag of the CPU"
+            }
         };
         checks.push(check(claim, all().try_for_each(|one| carries(step, one))));
-        if step.kind == Kind::Ext && first.record.mode == Mode::Flit {
+        let has_tag = hint.is_some() || step.expected_hint().is_some();
+        if step.kind.is_extended() && has_tag && first.record.mode == Mode::Flit {
             checks.push(check(
                 "its Tag field is not the steering tag",
                 all().try_for_each(tag_field_differs),
@@ -132,27 +142,50 @@ fn verify_step<'a>(
             "its payload is the source",
             payload(step, &sent).and_then(|()| payload(step, last)),
         ));
-        let claim = match hint {
-            None => "memory holds a plain store",
-            Some(_) => "memory holds what the tag selects",
+        let (claim, operation) = match (target, hint) {
+            (Target::Memory, _) => ("memory holds the source", Operation::Store),
+            (Target::Peer(_), None) => ("memory holds a plain store", operation(hint)),
+            (Target::Peer(_), Some(_)) => ("memory holds what the tag selects", operation(hint)),
         };
-        checks.push(check(claim, memory(step, hint)));
+        checks.push(check(claim, memory(step, operation)));
     }
     Verified {
         step,
-        selected: last.first().map(|write| {
-            let hint = write.request.hint();
-            let telling = step.after != step.source || hint.is_none();
-            let remark = if telling {
-                ""
-            } else {
-                " (a plain store would leave the same)"
-            };
-            selected(hint) + remark
-        }),
+        selected: last
+            .first()
+            .filter(|_| target != Target::Memory)
+            .map(|write| {
+                let hint = write.request.hint();
+                let telling = step.after != step.source || hint.is_none();
+                let remark = if telling {
+                    ""
+                } else {
+                    " (a plain store would leave the same)"
+                };
+                selected(hint) + remark
+            }),
         sent: sent.iter().map(|write| write.record).collect(),
         passed_on: passed_on.iter().map(|write| write.record).collect(),
         checks,
+    }
+}
+
+/// Where a step's write goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// To the accelerator, with such an address.
+    Peer(AddressKind),
+    /// To memory, with its physical address.
+    Memory,
+}
+
+impl Target {
+    fn of(step: &Step, topology: Topology) -> Self {
+        if step.kind.is_to_memory() {
+            Self::Memory
+        } else {
+            Self::Peer(topology.address_kind())
+        }
     }
 }
 
@@ -202,12 +235,23 @@ fn decode(record: &Record) -> Option<Write<'_>> {
     }
 }
 
-/// The published tuple is the one of the command line.
+/// The published tuple, or the CPU, is the one of the command line.
 fn asked_is_published(step: &Step, asked: Publish) -> Result<(), String> {
+    let steered = matches!(step.kind, Kind::Cpu | Kind::CpuExt);
+    let cpu = steered.then_some(asked.cpu);
+    if step.cpu != cpu {
+        return Err(format!("asked for CPU {cpu:?}, steered at {:?}", step.cpu));
+    }
     let tag = match step.kind {
         Kind::Hint => Some(SteeringTag::St(asked.st)),
         Kind::Ext => Some(SteeringTag::Ext(asked.ext)),
-        Kind::None => None,
+        Kind::None | Kind::Memory => None,
+        Kind::Cpu | Kind::CpuExt => {
+            return match step.published {
+                Some(tuple) => Err(format!("published {tuple:?}")),
+                None => Ok(()),
+            };
+        }
     };
     let asked = tag.map(|tag| Hint {
         ph: Ph::from_bits(asked.ph),
@@ -222,7 +266,7 @@ fn asked_is_published(step: &Step, asked: Publish) -> Result<(), String> {
         ));
     }
     match step.published {
-        Some(tuple) if step.kind == Kind::None => Err(format!("published {tuple:?}")),
+        Some(tuple) if step.kind.is_control() => Err(format!("published {tuple:?}")),
         _ => Ok(()),
     }
 }
@@ -276,7 +320,8 @@ fn way(
     let to_accelerator = |to: &Destination| matches!(to, Destination::To { name, bar: Some(_) } if name == accelerator.name);
     let to_host =
         |to: &Destination| matches!(to, Destination::To { name, bar: None } if name == HOST);
-    let through_host = topology.address_kind() == AddressKind::Iova;
+    let target = Target::of(step, topology);
+    let through_host = target == Target::Peer(AddressKind::Iova);
 
     for write in sent.iter().chain(passed_on) {
         let requester = write.request.requester();
@@ -288,10 +333,9 @@ fn way(
         }
     }
     for Write { record, .. } in sent {
-        let right = if through_host {
-            to_host(&record.to)
-        } else {
-            to_accelerator(&record.to)
+        let right = match target {
+            Target::Peer(AddressKind::Iova) | Target::Memory => to_host(&record.to),
+            Target::Peer(_) => to_accelerator(&record.to),
         };
         if record.from != initiator.name || !right {
             return Err(goes(record));
@@ -320,19 +364,19 @@ fn goes(record: &Record) -> String {
 }
 
 /// The address that the initiator was given is of the right kind.
-fn address(step: &Step, sent: &[Write<'_>], kind: AddressKind) -> Result<(), String> {
+fn address(step: &Step, sent: &[Write<'_>], target: Target) -> Result<(), String> {
     const PAGE: u64 = 4096;
 
     for write in sent {
-        let (addr, bar) = (write.request.addr(), step.address());
-        let right = match kind {
-            AddressKind::Physical | AddressKind::Bus => addr == bar,
+        let (addr, physical) = (write.request.addr(), step.address());
+        let right = match target {
             // The IOMMU translates whole pages.
-            AddressKind::Iova => addr != bar && addr % PAGE == bar % PAGE,
+            Target::Peer(AddressKind::Iova) => addr != physical && addr % PAGE == physical % PAGE,
+            Target::Peer(_) | Target::Memory => addr == physical,
         };
         if !right {
             return Err(format!(
-                "TLP {} has address {addr:#x}, the BAR's is {bar:#x}",
+                "TLP {} has address {addr:#x}, the target's is {physical:#x}",
                 write.record.number
             ));
         }
@@ -347,7 +391,7 @@ fn carries(step: &Step, write: &Write<'_>) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "published {}, TLP {} carries {}",
+        "it should carry {}, TLP {} carries {}",
         describe(expected),
         write.record.number,
         describe(got)
@@ -392,8 +436,7 @@ fn payload(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {
     })
 }
 
-fn memory(step: &Step, hint: Option<Hint>) -> Result<(), String> {
-    let operation = operation(hint);
+fn memory(step: &Step, operation: Operation) -> Result<(), String> {
     for (at, ((&before, &source), &after)) in step
         .before
         .iter()

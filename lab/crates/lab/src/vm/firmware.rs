@@ -6,9 +6,31 @@ use super::error::VmError;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tlp::{Hint, Ph, SteeringTag};
 
 /// The source of the table with the steering tags of CPU memory.
 const CPU_TAGS: &str = include_str!("cpu-tags.asl");
+
+/// Memory that a CPU uses is nothing that firmware knows a processing hint for.
+const CPU_PH: Ph = Ph::Bidirectional;
+
+/// The hint with which a requester of 8- or 16-bit tags should write to volatile memory that `cpu` uses,
+/// as that table tells it; none if it does not know it.
+pub fn cpu_hint(cpu: u32, extended: bool) -> Option<Hint> {
+    // It does not know the 8-bit tag of CPU 2, nor the 16-bit one of CPU 3.
+    let knows = match cpu {
+        2 => extended,
+        3 => !extended,
+        _ => cpu < 16,
+    };
+    let cpu = u8::try_from(cpu).ok().filter(|_| knows)?;
+    let tag = if extended {
+        SteeringTag::Ext(0xca00 + u16::from(cpu))
+    } else {
+        SteeringTag::St(0xc0 + cpu)
+    };
+    Some(Hint { ph: CPU_PH, tag })
+}
 
 /// Compiles the table with `iasl` (of ACPICA) in `dir`; returns the compiled one.
 pub fn cpu_tags(iasl: &Path, dir: &Path) -> Result<PathBuf, VmError> {
@@ -69,6 +91,24 @@ mod tests {
         let error = cpu_tags(&iasl, dir.path()).unwrap_err();
         assert!(matches!(error, VmError::Firmware { .. }));
         assert!(error.to_string().contains("Error 6126"), "{error}");
+    }
+
+    /// scripts/selftest runs the table itself and expects the same.
+    #[test]
+    fn a_cpu_has_tags() {
+        let tag = |cpu, extended| cpu_hint(cpu, extended).map(|hint| hint.tag);
+        for (cpu, st, ext) in [
+            (0, Some(0xc0), Some(0xca00)),
+            (1, Some(0xc1), Some(0xca01)),
+            (2, None, Some(0xca02)),
+            (3, Some(0xc3), None),
+            (15, Some(0xcf), Some(0xca0f)),
+            (16, None, None),
+            (u32::MAX, None, None),
+        ] {
+            assert_eq!(tag(cpu, false), st.map(SteeringTag::St), "CPU {cpu}");
+            assert_eq!(tag(cpu, true), ext.map(SteeringTag::Ext), "CPU {cpu}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tlp::Bdf;
 
 const BASE: u64 = 0xfe_0000_0000;
 const IOVA: u64 = 0xffff_f000;
+const RAM: u64 = 0x4567_8000;
 const STANDARD: Bdf = Bdf::new(0, 0x10, 0);
 const EXT: Bdf = Bdf::new(0, 0x12, 0);
 
@@ -75,11 +76,13 @@ fn step(kind: Kind, offset: u64) -> Step {
         Kind::Hint => ((1, 0xf0, 0), Requester::Tph, vec![11, 22]),
         Kind::None => ((0, 0, 0), Requester::Tph, vec![1, 2]),
         Kind::Ext => ((2, 0, 0xfef0), Requester::Ext, vec![11, 22]),
+        Kind::Cpu | Kind::Memory | Kind::CpuExt => return memory_step(kind, offset),
     };
     let (flags, steering_tag, steering_tag_ext) = published;
     Step {
         kind,
-        bar_address: BASE,
+        base: BASE,
+        cpu: None,
         offset,
         published: (kind != Kind::None).then_some(Published {
             flags,
@@ -94,7 +97,71 @@ fn step(kind: Kind, offset: u64) -> Step {
     }
 }
 
+/// The same to memory, for CPU 1.
+fn memory_step(kind: Kind, offset: u64) -> Step {
+    Step {
+        kind,
+        base: RAM,
+        cpu: (kind != Kind::Memory).then_some(1),
+        offset,
+        published: None,
+        requester: if kind == Kind::CpuExt {
+            Requester::Ext
+        } else {
+            Requester::Tph
+        },
+        before: vec![10, 20],
+        source: vec![1, 2],
+        after: vec![1, 2],
+    }
+}
+
+fn memory_request(step: &Step, hint: Option<Hint>) -> MemRequest {
+    let requester = match step.requester {
+        Requester::Tph => STANDARD,
+        Requester::Ext => EXT,
+    };
+    let request = MemRequest::new(requester, step.address(), 2)
+        .unwrap()
+        .with_tag(7)
+        .unwrap();
+    hint.map_or(request, |hint| request.with_hint(hint))
+}
+
+/// A write to memory, on its way to the host.
+fn memory_record(number: u64, mode: Mode, request: MemRequest) -> Record {
+    let payload = bytes(&[1, 2]);
+    Record {
+        to: Destination::To {
+            name: HOST.into(),
+            bar: None,
+        },
+        ..record(number, mode, &Tlp::MemWrite(request, &payload))
+    }
+}
+
 impl World {
+    /// Memory for CPU 1; the topology has no say in that.
+    fn memory(mode: Mode) -> Self {
+        let kinds = Kind::OF_USER_SPACE[3..].iter().copied();
+        let steps: Vec<Step> = kinds
+            .zip((0..).step_by(0x100))
+            .map(|(kind, offset)| memory_step(kind, offset))
+            .collect();
+        let trace = steps
+            .iter()
+            .zip(1..)
+            .map(|(step, number)| {
+                memory_record(number, mode, memory_request(step, step.expected_hint()))
+            })
+            .collect();
+        Self {
+            steps,
+            trace,
+            ..Self::good(mode)
+        }
+    }
+
     fn good(mode: Mode) -> Self {
         let steps: Vec<Step> = Kind::OF_INITIATORS
             .iter()
@@ -118,6 +185,7 @@ impl World {
                 st: 0xf0,
                 ph: 2,
                 ext: 0xfef0,
+                cpu: 1,
             },
             topology: Topology::T1,
         }
@@ -196,7 +264,89 @@ fn a_good_run_passes_in_both_modes() {
     for mode in [Mode::Flit, Mode::NonFlit] {
         assert_eq!(World::good(mode).wrong(), []);
         assert_eq!(World::translated(mode).wrong(), []);
+        assert_eq!(World::memory(mode).wrong(), []);
     }
+}
+
+const FIRMWARE: &str = "it carries the firmware's tag of the CPU";
+const UNKNOWN: &str = "it carries no hint, as the firmware has no such tag of the CPU";
+const TO_MEMORY: &str = "it goes from the requester to memory";
+const MEMORY: &str = "its address is that of the memory";
+const WRITTEN: &str = "memory holds the source";
+
+#[test]
+fn memory_must_be_steered_at_the_cpu() {
+    let wrong = |change: fn(&mut World)| {
+        let mut world = World::memory(Mode::Flit);
+        change(&mut world);
+        world.wrong()
+    };
+    let hint = |tag| {
+        let ph = Ph::Bidirectional;
+        Some(Hint { ph, tag })
+    };
+    // Another CPU's tag, none, another PH.
+    for other in [
+        hint(SteeringTag::St(0xc0)),
+        hint(SteeringTag::Ext(0xca01)),
+        None,
+        Some(Hint {
+            ph: Ph::Target,
+            tag: SteeringTag::St(0xc1),
+        }),
+    ] {
+        let mut world = World::memory(Mode::Flit);
+        world.trace[0] = memory_record(1, Mode::Flit, memory_request(&world.steps[0], other));
+        assert_eq!(world.wrong(), [(Kind::Cpu, FIRMWARE)], "{other:?}");
+    }
+    let mut world = World::memory(Mode::Flit);
+    let hinted = memory_request(&world.steps[1], hint(SteeringTag::St(0xc1)));
+    world.trace[1] = memory_record(2, Mode::Flit, hinted);
+    assert_eq!(world.wrong(), [(Kind::Memory, NO_HINT)]);
+
+    assert_eq!(
+        wrong(|world| world.steps[0].cpu = Some(0)),
+        [(Kind::Cpu, PUBLISHED), (Kind::Cpu, FIRMWARE)]
+    );
+    assert_eq!(
+        wrong(|world| world.steps[1].cpu = Some(1)),
+        [(Kind::Memory, PUBLISHED), (Kind::Memory, NO_HINT)]
+    );
+    assert_eq!(
+        wrong(|world| world.steps[0].after[1] = 20),
+        [(Kind::Cpu, WRITTEN)]
+    );
+}
+
+#[test]
+fn memory_must_be_where_the_write_goes() {
+    let mut world = World::memory(Mode::Flit);
+    world.trace[0].to = Destination::To {
+        name: "accelerator".into(),
+        bar: Some(2),
+    };
+    assert_eq!(world.wrong(), [(Kind::Cpu, TO_MEMORY)]);
+
+    let mut world = World::memory(Mode::Flit);
+    world.steps[0].base += 4;
+    let wrong = world.wrong();
+    assert!(wrong.contains(&(Kind::Cpu, MEMORY)), "{wrong:?}");
+}
+
+#[test]
+fn a_tag_that_the_firmware_does_not_know_must_not_be_sent() {
+    let mut world = World::memory(Mode::Flit);
+    world.asked.cpu = 2;
+    for step in &mut world.steps {
+        step.cpu = step.cpu.map(|_| 2);
+    }
+    // That of 16 bits it knows.
+    let ext = memory_request(&world.steps[2], world.steps[2].expected_hint());
+    world.trace[2] = memory_record(3, Mode::Flit, ext);
+    assert_eq!(world.wrong(), [(Kind::Cpu, UNKNOWN)]);
+    let plain = memory_request(&world.steps[0], None);
+    world.trace[0] = memory_record(1, Mode::Flit, plain);
+    assert_eq!(world.wrong(), []);
 }
 
 #[test]

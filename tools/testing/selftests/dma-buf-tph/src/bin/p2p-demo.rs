@@ -6,10 +6,10 @@
 //! which only the host can see.
 
 use clap::Parser;
+use dma_buf_tph::demo::{self, Publish, Step};
 use dma_buf_tph::initiator::{self, Initiator};
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::vfio::{self, Tph};
-use serde::Serialize;
 use std::error::Error;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -21,77 +21,20 @@ const OFFSET: u64 = 0x800;
 
 #[derive(Parser)]
 struct Args {
-    /// 8-bit steering tag to publish
-    #[arg(long, default_value = "0xf0", value_parser = parse_number::<u8>)]
-    st: u8,
-    /// Processing hint to publish, 0 to 3
-    #[arg(long, default_value = "2", value_parser = parse_number::<u8>)]
-    ph: u8,
-    /// 16-bit Extended steering tag to publish
-    #[arg(long, default_value = "0xbef0", value_parser = parse_number::<u16>)]
-    ext: u16,
-}
-
-fn parse_number<T: TryFrom<u32>>(text: &str) -> Result<T, String> {
-    let number = match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    number
-        .ok()
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| format!("'{text}' is not a number that fits"))
-}
-
-/// What was published, as the kernel got it.
-#[derive(Serialize)]
-struct Published {
-    flags: u32,
-    steering_tag: u8,
-    steering_tag_ext: u16,
-    ph: u8,
-}
-
-#[derive(Serialize)]
-struct Step {
-    step: &'static str,
-    bar_address: u64,
-    offset: u64,
-    published: Option<Published>,
-    requester: &'static str,
-    before: [u32; 8],
-    source: [u32; 8],
-    after: [u32; 8],
+    #[command(flatten)]
+    publish: Publish,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let publish = Args::parse().publish;
     let pdev = pci::Device::accelerator(CompleterType::ExtTph)?;
     let vfio = vfio::Device::open(&pdev)?;
     vfio.set_memory_enable(true)?;
 
     let steps = [
-        (
-            "hint",
-            initiator::STANDARD,
-            Some(Tph {
-                flags: vfio::TPH_ST,
-                steering_tag: args.st,
-                ph: args.ph,
-                ..Tph::default()
-            }),
-        ),
+        ("hint", initiator::STANDARD, Some(publish.standard())),
         ("none", initiator::STANDARD, None),
-        (
-            "ext",
-            initiator::EXTENDED,
-            Some(Tph {
-                flags: vfio::TPH_ST_EXT,
-                steering_tag_ext: args.ext,
-                ph: args.ph,
-                ..Tph::default()
-            }),
-        ),
+        ("ext", initiator::EXTENDED, Some(publish.extended())),
     ];
 
     for (page, (step, node, tph)) in (0..).step_by(PAGE as usize).zip(steps) {
@@ -110,12 +53,9 @@ fn run(
     node: &str,
     tph: Option<Tph>,
 ) -> Result<Step, Box<dyn Error>> {
-    // No operation leaves these as they are, and no two give the same result.
-    let before: [u32; 8] = std::array::from_fn(|i| 0x1000_0f00 + 0x0101 * i as u32);
-    let source: [u32; 8] = std::array::from_fn(|i| 0x0200_00f3 + 0x1010 * i as u32);
-
+    let source = demo::source();
     let memory = vfio.region(BAR)?;
-    memory.write_dwords(page + OFFSET, &before)?;
+    memory.write_dwords(page + OFFSET, &demo::before())?;
     let before = memory.read_dwords(page + OFFSET)?;
 
     let dmabuf = vfio.export(BAR, page, PAGE)?;
@@ -138,14 +78,10 @@ fn run(
 
     Ok(Step {
         step,
-        bar_address: pdev.bar(BAR as usize)?,
+        base: pdev.bar(BAR as usize)?,
         offset: page + OFFSET,
-        published: tph.map(|tph| Published {
-            flags: tph.flags,
-            steering_tag: tph.steering_tag,
-            steering_tag_ext: tph.steering_tag_ext,
-            ph: tph.ph,
-        }),
+        published: tph.map(Into::into),
+        cpu: None,
         requester,
         before,
         source,
