@@ -64,6 +64,10 @@ pub const STAND_IN: &str = include_str!("guest-udevadm.sh");
 /// Programs of the guest's root that [`STAND_IN`] replaces, in a mount namespace of its own.
 const REPLACED: [&str; 2] = ["/usr/bin/udevadm", "/usr/bin/systemd-tmpfiles"];
 
+/// On a loaded host a timer interrupt may come later than the kernel waits for it when it boots: then it
+/// takes the timer for broken and panics.
+const NO_TIMER_CHECK: &str = "no_timer_check";
+
 /// The command that starts `vng` in a mount namespace where `stand_in` takes the place of
 /// `REPLACED`; virtiofsd, and so the guest, sees that namespace.
 pub fn trimmed(unshare: &Path, stand_in: &Path, vng: &Path) -> Command {
@@ -111,7 +115,7 @@ fn marked(script: &str) -> String {
 }
 
 fn kernel_parameters(guest: &Guest<'_>) -> String {
-    let mut parameters = vec!["loglevel=7", "printk.devkmsg=on"];
+    let mut parameters = vec!["loglevel=7", "printk.devkmsg=on", NO_TIMER_CHECK];
     let root_port;
     if let Some(placed) = guest.devices {
         parameters.extend(placed.topology.kernel_parameters());
@@ -383,7 +387,10 @@ mod tests {
     fn the_kernel_may_speak_and_gets_its_parameters() {
         let line = line(Accel::Tcg, &Task::Script("true".into()));
         let append = value(&line, "--append");
-        assert_eq!(append, "loglevel=7 printk.devkmsg=on kunit.enable=1");
+        assert_eq!(
+            append,
+            "loglevel=7 printk.devkmsg=on no_timer_check kunit.enable=1"
+        );
     }
 
     #[test]
