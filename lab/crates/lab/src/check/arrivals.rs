@@ -3,6 +3,7 @@
 
 use crate::results::Case;
 use crate::style::relative;
+use crate::vm::cpu_hint;
 use fabric::trace::{BINARY_FILE, Destination, HOST, ReadError, Reader, Record};
 use std::path::Path;
 use tlp::{Ph, SteeringTag, Tlp};
@@ -16,17 +17,27 @@ pub enum Arrivals {
     None,
     /// Some at an accelerator, and none of them has a hint.
     WithoutHint,
-    /// Some in memory, with the tags that the firmware (vm/cpu-tags.asl) has for the first two
-    /// processors, in both namespaces.
-    InMemoryForEachCpu,
+    /// Some in memory, with this processing hint and each tag that the firmware (vm/cpu-tags.asl) has for
+    /// so many processors, and none with those that it does not know.
+    InMemoryForEachCpu {
+        /// How many.
+        cpus: u32,
+        /// The processing hint.
+        ph: Ph,
+    },
 }
 
-const CPU_TAGS: [SteeringTag; 4] = [
-    SteeringTag::St(0xc0),
-    SteeringTag::St(0xc1),
-    SteeringTag::Ext(0xca00),
-    SteeringTag::Ext(0xca01),
-];
+/// The tags that the firmware gives away together with the word that they are not valid.
+const INVALID: [SteeringTag; 2] = [SteeringTag::St(0xc2), SteeringTag::Ext(0xca03)];
+
+/// The firmware's tags of so many processors.
+fn cpu_tags(cpus: u32) -> Vec<SteeringTag> {
+    (0..cpus)
+        .flat_map(|cpu| [cpu_hint(cpu, false), cpu_hint(cpu, true)])
+        .flatten()
+        .map(|hint| hint.tag)
+        .collect()
+}
 
 impl Arrivals {
     /// What the trace in `dir` says about it, if it is asked.
@@ -35,7 +46,7 @@ impl Arrivals {
             Self::Any => return None,
             Self::None => "the trace holds no write to an accelerator",
             Self::WithoutHint => "the trace holds writes to an accelerator, none with a hint",
-            Self::InMemoryForEachCpu => {
+            Self::InMemoryForEachCpu { .. } => {
                 "the trace holds writes to memory with the firmware's tag of each CPU"
             }
         };
@@ -48,7 +59,10 @@ impl Arrivals {
     fn look(self, dir: &Path) -> Result<(), String> {
         let fail = |error: ReadError| error.to_string();
         let mut arrived = 0;
-        let mut missing = CPU_TAGS.to_vec();
+        let (mut missing, wanted) = match self {
+            Self::InMemoryForEachCpu { cpus, ph } => (cpu_tags(cpus), Some(ph)),
+            Self::Any | Self::None | Self::WithoutHint => (vec![], None),
+        };
         for record in Reader::open(&dir.join(BINARY_FILE)).map_err(fail)? {
             let record = record.map_err(fail)?;
             let tlp = record.tlp().map_err(|error| error.to_string())?;
@@ -57,11 +71,14 @@ impl Arrivals {
             };
             if let Some(hint) = request.hint()
                 && is_in_memory(&record)
-                && hint.ph == Ph::Target
+                && Some(hint.ph) == wanted
             {
+                if INVALID.contains(&hint.tag) {
+                    return Err(record.to_string());
+                }
                 missing.retain(|&tag| tag != hint.tag);
             }
-            if !is_at_accelerator(&record) || self == Self::InMemoryForEachCpu {
+            if !is_at_accelerator(&record) || wanted.is_some() {
                 continue;
             }
             arrived += 1;
@@ -69,7 +86,7 @@ impl Arrivals {
                 return Err(record.to_string());
             }
         }
-        if self == Self::InMemoryForEachCpu && !missing.is_empty() {
+        if !missing.is_empty() {
             return Err(format!("no write to memory has one of {missing:x?}"));
         }
         if self == Self::WithoutHint && arrived == 0 {
@@ -166,21 +183,39 @@ mod tests {
             let ph = Ph::Target;
             (addr, Some(Hint { ph, tag }))
         };
-        let all = CPU_TAGS.map(|tag| write(IN_MEMORY, tag));
-        assert_eq!(passes(Arrivals::InMemoryForEachCpu, &all), Some(true));
-        let elsewhere = CPU_TAGS.map(|tag| write(AT_ACCELERATOR, tag));
-        assert_eq!(
-            passes(Arrivals::InMemoryForEachCpu, &elsewhere),
-            Some(false)
-        );
+        let all = |cpus, addr| -> Vec<_> {
+            let tags = cpu_tags(cpus).into_iter();
+            tags.map(|tag| write(addr, tag)).collect()
+        };
+        let expected = Arrivals::InMemoryForEachCpu {
+            cpus: 2,
+            ph: Ph::Target,
+        };
+        let of_four = Arrivals::InMemoryForEachCpu {
+            cpus: 4,
+            ph: Ph::Target,
+        };
+        assert_eq!(passes(expected, &all(2, IN_MEMORY)), Some(true));
+        assert_eq!(passes(of_four, &all(2, IN_MEMORY)), Some(false));
+        assert_eq!(passes(of_four, &all(4, IN_MEMORY)), Some(true));
+        assert_eq!(passes(expected, &all(2, AT_ACCELERATOR)), Some(false));
+        for tag in INVALID {
+            let mut writes = all(4, IN_MEMORY);
+            writes.push(write(IN_MEMORY, tag));
+            assert_eq!(passes(of_four, &writes), Some(false), "{tag:?}");
+        }
+        let all = all(2, IN_MEMORY);
         for left_out in 0..all.len() {
-            let mut some = all.to_vec();
+            let mut some = all.clone();
             some.remove(left_out);
-            assert_eq!(passes(Arrivals::InMemoryForEachCpu, &some), Some(false));
+            assert_eq!(passes(expected, &some), Some(false));
         }
         let ph = Ph::Requester;
-        let other_ph = CPU_TAGS.map(|tag| (IN_MEMORY, Some(Hint { ph, tag })));
-        assert_eq!(passes(Arrivals::InMemoryForEachCpu, &other_ph), Some(false));
+        let other_ph: Vec<_> = cpu_tags(2)
+            .into_iter()
+            .map(|tag| (IN_MEMORY, Some(Hint { ph, tag })))
+            .collect();
+        assert_eq!(passes(expected, &other_ph), Some(false));
     }
 
     #[test]

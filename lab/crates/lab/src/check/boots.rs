@@ -6,6 +6,7 @@ use super::guest;
 use crate::topology::{Adapter, Completer, StTable, Tags, Topology};
 use crate::vm::{DevicesEnd, Kernel};
 use std::time::Duration;
+use tlp::Ph;
 
 /// A boot of the guest, and the test programs that run in it.
 pub struct Boot {
@@ -198,7 +199,11 @@ static FULL: [Boot; 22] = [
             "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
             &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
         )),
-        arrivals: Arrivals::InMemoryForEachCpu,
+        // Its exporter of CPU memory wants the target's hint.
+        arrivals: Arrivals::InMemoryForEachCpu {
+            cpus: 2,
+            ph: Ph::Target,
+        },
         append: &REDIRECT,
         ..Boot::PLAIN
     },
@@ -261,6 +266,10 @@ static FULL: [Boot; 22] = [
         part: "TPH requesters of user space in topology T3",
         dir: "requesters-t3",
         topology: Topology::T3Requesters,
+        arrivals: Arrivals::InMemoryForEachCpu {
+            cpus: 4,
+            ph: Ph::Bidirectional,
+        },
         ..REQUESTERS
     },
     Boot {
