@@ -127,6 +127,12 @@ pub struct Mapping {
 
 /// Opens `pdev` in `ioas`, as a device that is bound at this policy level.
 fn open_at(pdev: &pci::Device, ioas: &Ioas, level: i32) -> io::Result<Device> {
+    requester::level().map_err(|error| {
+        Error::new(
+            error.kind(),
+            format!("vfio-pci of this kernel has no parameter tph, it lacks VFIO_PCI_TPH: {error}"),
+        )
+    })?;
     requester::set_level(level)?;
     pdev.release()?;
     let vfio = Device::open_in(pdev, ioas);
@@ -251,20 +257,25 @@ impl Driver {
         registers.write_dwords(VECTOR, &[vector.into()])?;
         registers.write_dwords(DOORBELL, &[1])?;
 
+        match Self::status(&registers)? {
+            status if status & STATUS_ERROR != 0 => Err(Error::other(format!(
+                "the copy failed with error {}",
+                status >> 8
+            ))),
+            status if status & STATUS_HINT_DROPPED != 0 => {
+                Err(Error::other("TPH control does not allow the hint"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The status when the copy has ended.
+    fn status(registers: &Region<'_>) -> io::Result<u32> {
         let begun = Instant::now();
         loop {
             let [status] = registers.read_dwords(STATUS)?;
-            if status & STATUS_ERROR != 0 {
-                return Err(Error::other(format!(
-                    "the copy failed with error {}",
-                    status >> 8
-                )));
-            }
-            if status & STATUS_HINT_DROPPED != 0 {
-                return Err(Error::other("TPH control does not allow the hint"));
-            }
             if status & STATUS_DONE != 0 {
-                return Ok(());
+                return Ok(status);
             }
             if begun.elapsed() > LIMIT {
                 return Err(Error::other("the copy does not end"));
