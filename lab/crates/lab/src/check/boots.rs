@@ -160,7 +160,7 @@ const REQUESTERS: Boot = Boot {
     topology: Topology::T1Requesters,
     // The firmware does not know all tags of CPU 2 and 3.
     cpus: 4,
-    programs: &[guest::REQUESTERS],
+    programs: &[guest::USER_SPACE_DRIVER],
     needs: Some(VFIO_TPH),
     ..Boot::PLAIN
 };

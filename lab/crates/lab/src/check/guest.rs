@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 pub const ALL: &str = "guest-";
 /// Those among them that need no more than the devices that every topology has.
 pub const EVERYWHERE: [&str; 2] = ["guest-dma-buf-tph", "guest-whole-path"];
-/// What needs initiators of every kind.
-pub const REQUESTERS: &str = "vfio-tph-";
+/// What needs initiators of every kind, for a driver in user space.
+pub const USER_SPACE_DRIVER: &str = "vfio-driver";
 /// What needs a root port.
 pub const ROOT_PORT: &str = "root-port-";
 

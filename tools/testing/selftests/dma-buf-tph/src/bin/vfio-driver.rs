@@ -5,12 +5,12 @@
 
 use dma_buf_tph::accelerator::{Accelerator, State};
 use dma_buf_tph::driver::{Driver, Hint, Namespace};
-use dma_buf_tph::iommufd::{Ioas, Page};
+use dma_buf_tph::iommufd::Page;
 use dma_buf_tph::pci;
 use dma_buf_tph::requester::{
     self, CONTROL, DEVICE_SPECIFIC, INTERRUPT_VECTOR, RESOLVE, Resolved, ST, Source, TPH,
 };
-use dma_buf_tph::tap::{self, assert_errno, skip};
+use dma_buf_tph::tap::{self, Test, assert_errno};
 use dma_buf_tph::vfio::Device;
 use libc::{EINVAL, ENODEV, EOPNOTSUPP};
 use std::io;
@@ -36,6 +36,15 @@ fn published(namespace: Namespace) -> (u16, usize) {
     }
 }
 const PH: u8 = 2;
+
+/// The initiators that can be requesters.
+const REQUESTERS: [u16; 5] = [
+    pci::INITIATOR,
+    pci::INITIATOR_EXT,
+    pci::INITIATOR_IV,
+    pci::INITIATOR_MSIX,
+    pci::INITIATOR_NO_TABLE,
+];
 
 /// Where the devices are.
 #[derive(Clone, Copy)]
@@ -68,12 +77,6 @@ impl Place {
             None | Some(3) => true,
             Some(1) => namespace == Namespace::St,
             Some(_) => false,
-        }
-    }
-
-    fn needs(self, namespace: Namespace) {
-        if !self.allows(namespace) {
-            skip(format!("the root port completes no {namespace:?} tags"));
         }
     }
 }
@@ -136,16 +139,12 @@ fn a_root_port_decides(place: Place, namespace: Namespace) {
 }
 
 fn eight_bits_only(place: Place) {
-    place.needs(Namespace::St);
     let mut driver = place.open(pci::INITIATOR, DS_ST);
     driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap_err();
     writes_to_a_peer(&mut driver, DEVICE_SPECIFIC, ENTRY, Namespace::St);
 }
 
-fn an_integrated_endpoint(place: Place) {
-    if place.root_port.is_none() {
-        skip("all devices are integrated endpoints here".into());
-    }
+fn an_integrated_endpoint() {
     let pdev = pci::Device::find_behind(pci::INITIATOR_IV, false).unwrap();
     let mut driver = Driver::open(pdev, DS_ST).unwrap();
     for namespace in [Namespace::St, Namespace::Ext] {
@@ -156,7 +155,6 @@ fn an_integrated_endpoint(place: Place) {
 }
 
 fn every_interrupt_vector(place: Place) {
-    place.needs(Namespace::St);
     let mut driver = place.open(pci::INITIATOR_IV, IV_ST);
     driver.enable(DEVICE_SPECIFIC, Namespace::St).unwrap_err();
     for vector in 0..4 {
@@ -173,7 +171,6 @@ fn every_interrupt_vector(place: Place) {
 }
 
 fn no_table(place: Place) {
-    place.needs(Namespace::Ext);
     let mut driver = place.open(pci::INITIATOR_NO_TABLE, DS_ST);
     driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap();
     let accelerator = Accelerator::open().unwrap();
@@ -191,7 +188,6 @@ fn no_table(place: Place) {
 }
 
 fn table_in_msix(place: Place) {
-    place.needs(Namespace::St);
     let mut driver = place.open(pci::INITIATOR_MSIX, LITERAL);
     driver.enable(DEVICE_SPECIFIC, Namespace::St).unwrap();
     let accelerator = Accelerator::open().unwrap();
@@ -210,17 +206,19 @@ fn table_in_msix(place: Place) {
     assert_eq!(accelerator.state().unwrap().partitions, before.partitions);
 }
 
-fn no_tph(place: Place) {
-    let pdev = pci::Device::find_behind(pci::INITIATOR_NO_TPH, place.root_port.is_some()).unwrap();
-    let vfio = Device::open_in(&pdev, &Ioas::new().unwrap()).unwrap();
-    assert!(!requester::is_seen(&vfio).unwrap());
-    for feature in [TPH, RESOLVE, ST] {
-        assert_errno(requester::probe(&vfio, feature), EOPNOTSUPP);
+/// These devices are no requesters to user space.
+fn no_requester(place: Place, ids: &[u16]) {
+    for &id in ids {
+        let pdev = pci::Device::find_behind(id, place.root_port.is_some()).unwrap();
+        let vfio = requester::open_at(&pdev, LITERAL).unwrap();
+        assert!(!requester::is_seen(&vfio).unwrap(), "{id:#x}");
+        for feature in [TPH, RESOLVE, ST] {
+            assert_errno(requester::probe(&vfio, feature), EOPNOTSUPP);
+        }
     }
 }
 
-fn reset(place: Place) {
-    place.needs(Namespace::Ext);
+fn reset(place: Place, how: impl Fn(&Device) -> io::Result<()>) {
     let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
     let accelerator = Accelerator::open().unwrap();
     let target = Source::of(accelerator.dmabuf.as_fd());
@@ -229,7 +227,7 @@ fn reset(place: Place) {
     arrives(&driver, &accelerator, Namespace::Ext, hint);
 
     let requester = driver.requester();
-    requester.vfio.reset().unwrap();
+    how(&requester.vfio).unwrap();
     assert_eq!(requester.seen(CONTROL).unwrap(), 0);
     assert_eq!(requester.real(CONTROL).unwrap(), 0);
     assert_eq!(requester.entry(ENTRY.into()).unwrap(), 0);
@@ -244,6 +242,19 @@ fn reset(place: Place) {
     arrives(&driver, &accelerator, Namespace::Ext, hint);
 }
 
+/// Function Level Reset, as user space asks for it in config space.
+fn function_level_reset(vfio: &Device) -> io::Result<()> {
+    // The lab's devices have the capability PCI Express there.
+    const DEVICE_CONTROL: u64 = 0x40 + 0x08;
+    const INITIATE: u16 = 1 << 15;
+
+    let config = vfio.config()?;
+    let mut control = [0; 2];
+    config.read(DEVICE_CONTROL, &mut control)?;
+    let control = u16::from_le_bytes(control) | INITIATE;
+    config.write(DEVICE_CONTROL, &control.to_le_bytes())
+}
+
 /// The tag that the firmware (`lab/crates/lab/src/vm/cpu-tags.asl`) has for volatile memory.
 fn firmware_tag(namespace: Namespace, cpu: u16) -> Option<u16> {
     match (namespace, cpu) {
@@ -254,7 +265,6 @@ fn firmware_tag(namespace: Namespace, cpu: u16) -> Option<u16> {
 }
 
 fn memory_of_a_cpu(place: Place, namespace: Namespace) {
-    place.needs(namespace);
     let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
     driver.enable(DEVICE_SPECIFIC, namespace).unwrap();
     if place.root_port.is_none() {
@@ -295,7 +305,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    tap::run(vec![
+    let mut tests: Vec<Test<'_>> = vec![
         (
             "a peer, 8-bit tags: as the root port allows",
             Box::new(move || a_root_port_decides(place, Namespace::St)),
@@ -305,37 +315,56 @@ fn main() -> ExitCode {
             Box::new(move || a_root_port_decides(place, Namespace::Ext)),
         ),
         (
+            "a device without TPH is no requester",
+            Box::new(move || no_requester(place, &[pci::INITIATOR_NO_TPH])),
+        ),
+    ];
+    if place.root_port.is_some() {
+        tests.push((
+            "an integrated endpoint depends on no root port, and has no tags of CPUs",
+            Box::new(an_integrated_endpoint),
+        ));
+    }
+    if place.allows(Namespace::St) {
+        tests.push((
             "a requester of 8-bit tags gets no others",
             Box::new(move || eight_bits_only(place)),
-        ),
-        (
-            "an integrated endpoint depends on no root port, and has no tags of CPUs",
-            Box::new(move || an_integrated_endpoint(place)),
-        ),
-        (
+        ));
+        tests.push((
             "interrupt vector mode: each vector's tag, which user space does not know",
             Box::new(move || every_interrupt_vector(place)),
-        ),
-        (
-            "without an ST table the driver has the tag, and the device sends it",
-            Box::new(move || no_table(place)),
-        ),
-        (
+        ));
+        tests.push((
             "an ST table in the MSI-X table is refused, and out of the device's reach",
             Box::new(move || table_in_msix(place)),
-        ),
-        ("a device without TPH", Box::new(move || no_tph(place))),
-        (
-            "a reset turns hints off, and they can be used again",
-            Box::new(move || reset(place)),
-        ),
-        (
+        ));
+        tests.push((
             "memory of each CPU, 8-bit tags",
             Box::new(move || memory_of_a_cpu(place, Namespace::St)),
-        ),
-        (
+        ));
+    } else {
+        tests.push((
+            "behind this root port no device is a requester",
+            Box::new(move || no_requester(place, &REQUESTERS)),
+        ));
+    }
+    if place.allows(Namespace::Ext) {
+        tests.push((
+            "without an ST table the driver has the tag, and the device sends it",
+            Box::new(move || no_table(place)),
+        ));
+        tests.push((
             "memory of each CPU, 16-bit tags",
             Box::new(move || memory_of_a_cpu(place, Namespace::Ext)),
-        ),
-    ])
+        ));
+        tests.push((
+            "a reset turns hints off, and they can be used again",
+            Box::new(move || reset(place, Device::reset)),
+        ));
+        tests.push((
+            "a Function Level Reset in config space does, too",
+            Box::new(move || reset(place, function_level_reset)),
+        ));
+    }
+    tap::run(tests)
 }
