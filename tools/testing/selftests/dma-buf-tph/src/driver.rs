@@ -15,8 +15,9 @@ use crate::iommufd::{Ioas, Page};
 use crate::pci;
 use crate::requester::{self, CONTROL, Requester, Resolved, Source};
 use crate::vfio::{Device, Region};
-use std::io::{self, Error};
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io::{self, Error, ErrorKind, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 const PAGE: u64 = 4096;
@@ -31,6 +32,8 @@ const LEN: u64 = 0x20;
 const HINT: u64 = 0x24;
 const DOORBELL: u64 = 0x28;
 const STATUS: u64 = 0x2c;
+const IRQ_EN: u64 = 0x30;
+const IRQ_STAT: u64 = 0x34;
 const VECTOR: u64 = 0x3c;
 
 const HINT_PH_SHIFT: u32 = 16;
@@ -125,6 +128,42 @@ pub struct Mapping {
     pub address: u64,
 }
 
+/// An eventfd that does not block.
+fn eventfd() -> io::Result<File> {
+    // SAFETY: No pointer is passed.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(Error::last_os_error());
+    }
+    // SAFETY: The descriptor is new, and ours.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// What an eventfd has counted; it begins anew.
+fn count(mut eventfd: &File) -> io::Result<u64> {
+    let mut count = [0; 8];
+    match eventfd.read_exact(&mut count) {
+        Ok(()) => Ok(u64::from_ne_bytes(count)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for an interrupt.
+fn wait(eventfd: &File) -> io::Result<()> {
+    let mut fd = libc::pollfd {
+        fd: eventfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: The kernel accesses one such structure.
+    match unsafe { libc::poll(&mut fd, 1, LIMIT.as_millis() as i32) } {
+        0 => Err(Error::other("no interrupt comes")),
+        1.. => count(eventfd).map(drop),
+        _ => Err(Error::last_os_error()),
+    }
+}
+
 /// Opens `pdev` in `ioas`, as a device that is bound at this policy level.
 fn open_at(pdev: &pci::Device, ioas: &Ioas, level: i32) -> io::Result<Device> {
     requester::level().map_err(|error| {
@@ -149,6 +188,8 @@ pub struct Driver {
     source_address: u64,
     /// What is selected in the control register.
     mode: u32,
+    /// The eventfds of the interrupt vectors.
+    vectors: Vec<File>,
 }
 
 impl Driver {
@@ -171,6 +212,7 @@ impl Driver {
             source: Page::new()?,
             source_address: 0,
             mode: requester::NO_ST,
+            vectors: vec![],
         };
         this.source_address = this.map(&this.source)?.address;
         Ok(this)
@@ -208,6 +250,18 @@ impl Driver {
             namespace,
             ph,
         })
+    }
+
+    /// Takes so many interrupt vectors of the device. [`Driver::write`] waits for the first one from now on;
+    /// in interrupt vector mode, for that whose tag the write has.
+    pub fn take_vectors(&mut self, count: usize) -> io::Result<()> {
+        self.vectors = (0..count).map(|_| eventfd()).collect::<io::Result<_>>()?;
+        self.requester.vfio.connect_msix(&self.vectors)
+    }
+
+    /// How often each vector was raised and not waited for.
+    pub fn raised(&self) -> io::Result<Vec<u64>> {
+        self.vectors.iter().map(count).collect()
     }
 
     /// Makes the first `length` bytes of a dma-buf reachable.
@@ -255,8 +309,13 @@ impl Driver {
             _ => 0,
         };
         registers.write_dwords(VECTOR, &[vector.into()])?;
+        registers.write_dwords(IRQ_STAT, &[1])?;
+        registers.write_dwords(IRQ_EN, &[(!self.vectors.is_empty()).into()])?;
         registers.write_dwords(DOORBELL, &[1])?;
 
+        if let Some(vector) = self.vectors.get(usize::from(vector)) {
+            wait(vector)?;
+        }
         match Self::status(&registers)? {
             status if status & STATUS_ERROR != 0 => Err(Error::other(format!(
                 "the copy failed with error {}",

@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Error};
 use std::mem::offset_of;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use vfio_bindings::bindings::vfio;
 
@@ -21,6 +21,7 @@ const VFIO_SET_IOMMU: u64 = request(2);
 const VFIO_GROUP_SET_CONTAINER: u64 = request(4);
 const VFIO_GROUP_GET_DEVICE_FD: u64 = request(6);
 const VFIO_DEVICE_GET_REGION_INFO: u64 = request(8);
+const VFIO_DEVICE_SET_IRQS: u64 = request(10);
 const VFIO_DEVICE_RESET: u64 = request(11);
 const VFIO_DEVICE_FEATURE: u64 = request(17);
 const VFIO_DEVICE_BIND_IOMMUFD: u64 = request(18);
@@ -115,6 +116,20 @@ fn open_node(path: &str) -> io::Result<File> {
         .open(path)
         .map_err(|error| Error::new(error.kind(), format!("{path}: {error}")))
 }
+
+/// `struct vfio_irq_set` with file descriptors.
+#[repr(C)]
+struct SetIrqs {
+    argsz: u32,
+    flags: u32,
+    index: u32,
+    start: u32,
+    count: u32,
+    fds: [RawFd; MAX_VECTORS],
+}
+
+/// Most MSI-X vectors that are connected here.
+const MAX_VECTORS: usize = 8;
 
 /// A buffer for `struct vfio_device_feature` and its payload, aligned for it.
 #[repr(C, align(8))]
@@ -244,6 +259,29 @@ impl Device {
     /// Sets or clears Bus Master Enable in the command register.
     pub fn set_bus_master(&self, on: bool) -> io::Result<()> {
         self.set_command(4, on)
+    }
+
+    /// Connects MSI-X vectors from 0 on, one to each eventfd.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than eight.
+    pub fn connect_msix(&self, eventfds: &[File]) -> io::Result<()> {
+        let mut set = SetIrqs {
+            argsz: size_of::<SetIrqs>() as u32,
+            flags: vfio::VFIO_IRQ_SET_DATA_EVENTFD | vfio::VFIO_IRQ_SET_ACTION_TRIGGER,
+            index: vfio::VFIO_PCI_MSIX_IRQ_INDEX,
+            start: 0,
+            count: eventfds.len() as u32,
+            fds: [-1; MAX_VECTORS],
+        };
+        assert!(eventfds.len() <= MAX_VECTORS);
+        for (fd, eventfd) in set.fds.iter_mut().zip(eventfds) {
+            *fd = eventfd.as_raw_fd();
+        }
+        // SAFETY: The kernel respects `argsz`, and reads as many descriptors as `count` says.
+        unsafe { ioctl_ref(self.file.as_fd(), VFIO_DEVICE_SET_IRQS, &mut set) }?;
+        Ok(())
     }
 
     /// Resets the device.

@@ -11,10 +11,10 @@ use dma_buf_tph::requester::{
     self, CONTROL, DEVICE_SPECIFIC, INTERRUPT_VECTOR, RESOLVE, Resolved, ST, Source, TPH,
 };
 use dma_buf_tph::tap::{self, Test, assert_errno};
-use dma_buf_tph::vfio::Device;
+use dma_buf_tph::vfio::{Device, TPH_ST, Tph};
 use libc::{EINVAL, ENODEV, EOPNOTSUPP};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 
 /// Policy levels of vfio-pci.
@@ -155,19 +155,51 @@ fn an_integrated_endpoint() {
 }
 
 fn every_interrupt_vector(place: Place) {
+    const VECTORS: u8 = 4;
+
     let mut driver = place.open(pci::INITIATOR_IV, IV_ST);
     driver.enable(DEVICE_SPECIFIC, Namespace::St).unwrap_err();
-    for vector in 0..4 {
-        writes_to_a_peer(&mut driver, INTERRUPT_VECTOR, vector, Namespace::St);
-    }
-    // The tags that were written stay in the kernel.
+    driver.enable(INTERRUPT_VECTOR, Namespace::St).unwrap();
+    driver.take_vectors(VECTORS.into()).unwrap();
+
+    // A buffer for each vector, whose tag selects the cache partition of that number.
     let accelerator = Accelerator::open().unwrap();
-    let target = Source::of(accelerator.dmabuf.as_fd());
-    let (steering_tag, ph) = (0, PH);
-    assert_eq!(
-        driver.resolve(Namespace::St, target).unwrap(),
-        Resolved { steering_tag, ph }
-    );
+    let buffers: Vec<_> = (0..VECTORS)
+        .map(|vector| {
+            let page = (2 + u64::from(vector)) * PAGE;
+            let dmabuf = accelerator.vfio.export(2, page, PAGE).unwrap();
+            let tph = Tph {
+                dmabuf_fd: dmabuf.as_raw_fd(),
+                flags: TPH_ST,
+                steering_tag: 0xf0 + vector,
+                ph: PH,
+                ..Tph::default()
+            };
+            accelerator.vfio.publish(tph).unwrap();
+            let target = Source::of(dmabuf.as_fd());
+            // The tag stays in the kernel.
+            let (steering_tag, ph) = (0, PH);
+            assert_eq!(
+                driver.resolve(Namespace::St, target).unwrap(),
+                Resolved { steering_tag, ph }
+            );
+            let hint = driver.steer(vector.into(), Namespace::St, target);
+            (dmabuf, hint.unwrap())
+        })
+        .collect();
+
+    for (vector, (dmabuf, hint)) in buffers.iter().enumerate() {
+        let before = accelerator.state().unwrap();
+        let mapping = driver.map_dmabuf(dmabuf.as_fd(), PAGE).unwrap();
+        driver.write(mapping.address, &SOURCE, Some(*hint)).unwrap();
+        assert_eq!(driver.raised().unwrap(), [0; VECTORS as usize]);
+        let mut after = accelerator.state().unwrap().partitions;
+        let [writes, _, _, _, last_tag, ..] = after[vector];
+        assert_eq!(writes, before.partitions[vector][0] + 1);
+        assert_eq!(last_tag, 0xf0 + vector as u32);
+        after[vector] = before.partitions[vector];
+        assert_eq!(after, before.partitions, "no other partition");
+    }
 }
 
 fn no_table(place: Place) {
@@ -331,7 +363,7 @@ fn main() -> ExitCode {
             Box::new(move || eight_bits_only(place)),
         ));
         tests.push((
-            "interrupt vector mode: each vector's tag, which user space does not know",
+            "interrupt vector mode: each vector, with its tag, which user space does not know",
             Box::new(move || every_interrupt_vector(place)),
         ));
         tests.push((
