@@ -86,5 +86,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma demo-vfio check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer demo-vfio bench trace series series-check shell clean distclean
+.PHONY: help demo demo-rdma demo-vfio check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer bench trace series series-check shell clean distclean
 .NOTPARALLEL:
