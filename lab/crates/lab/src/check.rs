@@ -25,8 +25,10 @@ use boots::{Boot, Kunit};
 use parts::{Part, Results};
 use report::Report;
 pub use report::Totals;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
+use std::iter;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,9 +36,11 @@ use std::thread;
 use std::time::Duration;
 use summary::Summary;
 
-/// Limits for what hangs; building the tests counts.
+/// Limit for what hangs; building the tests counts.
 const HOST_LIMIT: Duration = Duration::from_secs(30 * 60);
-const SCRIPTS_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// No arguments.
+const NONE: [&str; 0] = [];
 
 /// Uses of the kernel half that its types refuse.
 const MISUSE: &str = "tools/testing/selftests/dma-buf-tph/compile-fail";
@@ -163,15 +167,15 @@ impl Host<'_> {
         if !self.args.fast {
             parts.push(Part::new(
                 "host tests: scripts/selftest",
-                |results: &mut Results| self.scripts(results),
+                |results: &mut Results| self.script("selftest", NONE, results),
             ));
             parts.push(Part::new(
                 "host tests: the patch series",
-                |results: &mut Results| self.series(results),
+                |results: &mut Results| self.script("series-check", ["--quick"], results),
             ));
             parts.push(Part::new(
                 "host tests: scripts/docs check-lab",
-                |results: &mut Results| self.docs(results),
+                |results: &mut Results| self.script("docs", ["check-lab"], results),
             ));
             parts.push(Part::new(
                 format!("misuse that must not compile on {}", kernel.name()),
@@ -209,42 +213,30 @@ impl Host<'_> {
         )
     }
 
-    fn scripts(&self, results: &mut Results) -> Result<(), CheckError> {
-        let mut command = Command::new(self.args.repo.join("scripts/selftest"));
-        command.current_dir(&self.args.repo);
-        child::run(
-            "scripts/selftest",
-            &mut command,
-            SCRIPTS_LIMIT,
-            &mut Tap::new("scripts"),
-            results,
-            self.interrupt,
-        )
+    /// Runs one of the repository's scripts, which prints TAP.
+    fn script<A: AsRef<OsStr>>(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = A>,
+        results: &mut Results,
+    ) -> Result<(), CheckError> {
+        let name = format!("scripts/{name}");
+        let mut command = Command::new(self.args.repo.join(&name));
+        command.args(arguments).current_dir(&self.args.repo);
+        self.tap(&name, &mut command, results)
     }
 
-    /// The series as mails, by what is quick to check of it.
-    fn series(&self, results: &mut Results) -> Result<(), CheckError> {
-        let mut command = Command::new(self.args.repo.join("scripts/series-check"));
-        command.arg("--quick").current_dir(&self.args.repo);
+    fn tap(
+        &self,
+        name: &str,
+        command: &mut Command,
+        results: &mut Results,
+    ) -> Result<(), CheckError> {
         child::run(
-            "scripts/series-check",
-            &mut command,
-            SCRIPTS_LIMIT,
-            &mut Tap::new("series"),
-            results,
-            self.interrupt,
-        )
-    }
-
-    /// What rustdoc says of the lab's crates.
-    fn docs(&self, results: &mut Results) -> Result<(), CheckError> {
-        let mut command = Command::new(self.args.repo.join("scripts/docs"));
-        command.arg("check-lab");
-        child::run(
-            "scripts/docs",
-            &mut command,
+            name,
+            command,
             HOST_LIMIT,
-            &mut Tap::new("docs"),
+            &mut Tap::new(name),
             results,
             self.interrupt,
         )
@@ -261,47 +253,25 @@ impl Host<'_> {
             .arg(kernel.dir())
             .arg(work)
             .current_dir(self.args.repo.join("lab"));
-        child::run(
-            "scripts/layouts",
-            &mut command,
-            HOST_LIMIT,
-            &mut Tap::new("layouts"),
-            results,
-            self.interrupt,
-        )
+        self.tap("scripts/layouts", &mut command, results)
     }
 
     /// The modules, built out of tree for every kernel, and for what is none for them.
     fn modules(&self, targets: &[Target], results: &mut Results) -> Result<(), CheckError> {
-        let mut command = Command::new(self.args.repo.join("scripts/modules-check"));
-        command
-            .arg(self.args.out.join("modules"))
-            .args(targets.iter().map(|target| target.kernel.dir()));
-        child::run(
-            "scripts/modules-check",
-            &mut command,
-            HOST_LIMIT,
-            &mut Tap::new("modules"),
+        let out = self.args.out.join("modules");
+        let kernels = targets.iter().map(|target| target.kernel.dir());
+        self.script(
+            "modules-check",
+            iter::once(out.as_path()).chain(kernels),
             results,
-            self.interrupt,
         )
     }
 
     /// What the types of the kernel half must refuse, compiled against `kernel`.
     fn misuse(&self, kernel: &Kernel, results: &mut Results) -> Result<(), CheckError> {
-        let mut command = Command::new(self.args.repo.join("scripts/compile-fail"));
-        command
-            .arg(kernel.dir())
-            .arg(self.args.repo.join(MISUSE))
-            .arg(self.args.out.join("compile-fail"));
-        child::run(
-            "scripts/compile-fail",
-            &mut command,
-            HOST_LIMIT,
-            &mut Tap::new("compile-fail"),
-            results,
-            self.interrupt,
-        )
+        let misuse = self.args.repo.join(MISUSE);
+        let out = self.args.out.join("compile-fail");
+        self.script("compile-fail", [kernel.dir(), &misuse, &out], results)
     }
 }
 
