@@ -117,19 +117,21 @@ pub fn of(kernel: &Kernel) -> Boots {
 const TESTS: Kunit = Kunit {
     // ..._buf, ..._tph
     glob: "*_[bt][up][fh]",
-    names: &[
-        "pcie_tph: ",
-        "rust_dma_buf: ",
-        "rust_pci_tph: ",
-        "rust_vfio_pci_tph: ",
-    ],
+    names: &["pcie_tph: ", "rust_dma_buf: ", "rust_pci_tph: "],
     option: "RUST_DMA_BUF_KUNIT_TEST",
 };
 
 /// Those of a kernel without TPH in the PCI core.
 const TESTS_WITHOUT_TPH: Kunit = Kunit {
-    names: &["rust_dma_buf: ", "rust_pci_tph: ", "rust_vfio_pci_tph: "],
+    names: &["rust_dma_buf: ", "rust_pci_tph: "],
     ..TESTS
+};
+
+/// Those of vfio-pci-core, which run when it is loaded.
+const REQUESTER_TESTS: Kunit = Kunit {
+    glob: "rust_vfio_pci_tph",
+    names: &["rust_vfio_pci_tph: "],
+    option: "VFIO_PCI_TPH_KUNIT_TEST",
 };
 
 /// Those in the drivers of the adapter, which run when these are loaded: once in a boot.
@@ -211,6 +213,7 @@ static FULL: [Boot; 22] = [
         part: "guest tests of requesters that user space owns",
         dir: "guest-requester",
         programs: &[guest::REQUESTER],
+        kunit: Some(REQUESTER_TESTS),
         ..Boot::PLAIN
     },
     Boot {

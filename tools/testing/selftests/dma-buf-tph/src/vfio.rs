@@ -23,6 +23,7 @@ const VFIO_GROUP_GET_DEVICE_FD: u64 = request(6);
 const VFIO_DEVICE_GET_REGION_INFO: u64 = request(8);
 const VFIO_DEVICE_SET_IRQS: u64 = request(10);
 const VFIO_DEVICE_RESET: u64 = request(11);
+const VFIO_DEVICE_PCI_HOT_RESET: u64 = request(13);
 const VFIO_DEVICE_FEATURE: u64 = request(17);
 const VFIO_DEVICE_BIND_IOMMUFD: u64 = request(18);
 const VFIO_DEVICE_ATTACH_IOMMUFD_PT: u64 = request(19);
@@ -102,9 +103,20 @@ struct AttachIommufdPt {
     pt_id: u32,
 }
 
+/// `struct vfio_pci_hot_reset` with one group at most.
+#[repr(C)]
+struct HotReset {
+    argsz: u32,
+    flags: u32,
+    count: u32,
+    group_fd: i32,
+}
+
 /// An open VFIO PCI device.
 pub struct Device {
     file: File,
+    /// The group that it was opened by; none if by itself.
+    group: Option<File>,
     /// Closing these ends the access to the device.
     _access: Vec<File>,
 }
@@ -186,6 +198,7 @@ impl Device {
 
         Ok(Self {
             file,
+            group: None,
             _access: vec![ioas.iommufd.try_clone()?],
         })
     }
@@ -215,7 +228,8 @@ impl Device {
 
         Ok(Self {
             file,
-            _access: vec![group, container],
+            group: Some(group),
+            _access: vec![container],
         })
     }
 
@@ -287,6 +301,20 @@ impl Device {
     /// Resets the device.
     pub fn reset(&self) -> io::Result<()> {
         ioctl_val(self.file.as_fd(), VFIO_DEVICE_RESET, 0)?;
+        Ok(())
+    }
+
+    /// Resets the bus or slot that the device is alone on.
+    pub fn hot_reset(&self) -> io::Result<()> {
+        let group_fd = self.group.as_ref().map(AsRawFd::as_raw_fd);
+        let mut reset = HotReset {
+            argsz: size_of::<HotReset>() as u32,
+            flags: 0,
+            count: group_fd.is_some().into(),
+            group_fd: group_fd.unwrap_or(-1),
+        };
+        // SAFETY: The kernel reads no more groups than there are.
+        unsafe { ioctl_ref(self.file.as_fd(), VFIO_DEVICE_PCI_HOT_RESET, &mut reset) }?;
         Ok(())
     }
 

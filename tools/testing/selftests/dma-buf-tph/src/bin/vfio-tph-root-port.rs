@@ -157,6 +157,23 @@ fn enable_that_fails() {
     agree(&requester, DEVICE_SPECIFIC | ENABLE);
 }
 
+fn hot_reset() {
+    root_ports(CompleterType::ExtTph);
+    let requester = Requester::opted_in(INITIATOR_EXT, LITERAL_LEVEL).unwrap();
+    requester.control(DEVICE_SPECIFIC | ENABLE_EXT).unwrap();
+    requester
+        .set_one(EXTENDED, 3, Source::Literal(0xbef0))
+        .unwrap();
+    requester.vfio.hot_reset().unwrap();
+    agree(&requester, 0);
+    assert_eq!(requester.entry(3).unwrap(), 0);
+    assert_errno(requester.set_one(0, 3, Source::Literal(1)), EINVAL);
+    requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
+    agree(&requester, DEVICE_SPECIFIC | ENABLE);
+    requester.set_one(0, 3, Source::Literal(0x12)).unwrap();
+    assert_eq!(requester.entry(3).unwrap(), 0x12);
+}
+
 fn end() {
     requester::set_level(0).unwrap();
     pci::unload("tph_root_port").unwrap();
@@ -188,6 +205,7 @@ fn main() -> ExitCode {
             "vfio: an enable that fails does not read back",
             Box::new(enable_that_fails),
         ),
+        ("vfio case 28: a hot reset", Box::new(hot_reset)),
         ("the root ports are as they were", Box::new(end)),
     ])
 }
