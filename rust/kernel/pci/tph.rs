@@ -100,8 +100,8 @@ pub enum SteeringTag {
 }
 
 impl SteeringTag {
-    /// Asks the firmware for the tag of `namespace` with which `requester` should write to CPU memory
-    /// whose data `cpu` will use.
+    /// Asks the firmware for the tag of `namespace` with which `requester` should write to CPU
+    /// memory whose data `cpu` will use.
     ///
     /// # Errors
     ///

@@ -80,7 +80,7 @@ pub struct Target {
 /// Runs the host's tests and those of the guest on every target, several parts at a time, and
 /// writes TAP and the closing line to `to`. The first target's traces and logs go into the output
 /// directory itself, those of each other one into a directory there that has the kernel's name.
-/// Leaves the totals as `check.json` in the output directory, which [`summary`] describes.
+/// Leaves the totals as `check.json` in the output directory; the module `summary` describes it.
 pub fn check(
     setup: &Setup,
     targets: &[Target],

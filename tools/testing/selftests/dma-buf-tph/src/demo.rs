@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the guest's halves of the demos have in common: the tuple that is asked for, and the report.
+//! What the guest's halves of the demos have in common: the tuple that is asked for, and the
+//! report.
 
 use crate::vfio::{self, Tph};
 use clap::Args;

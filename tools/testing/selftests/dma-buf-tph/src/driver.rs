@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A driver in user space for the lab's initiator, a device that copies memory and puts steering tags on
-//! its writes (`lab/crates/devices/src/initiator`).
+//! A driver in user space for the lab's initiator, a device that copies memory and puts steering
+//! tags on its writes (`lab/crates/devices/src/initiator`).
 //!
 //! In this order:
 //!
 //! 1. [`Driver::open`] opens the device's own character device, in an address space of its own;
-//! 2. [`Driver::enable`] opts in to TPH, and enables it in config space as a driver in the kernel would;
+//! 2. [`Driver::enable`] opts in to TPH, and enables it in config space as a driver in the kernel
+//!    would;
 //! 3. [`Driver::map_dmabuf`] or [`Driver::map`] makes the target reachable;
-//! 4. [`Driver::steer`] has the kernel write the target's steering tag into the device's ST table, and
-//!    returns the processing hint that belongs to it. The tag itself never gets here;
+//! 4. [`Driver::steer`] has the kernel write the target's steering tag into the device's ST table,
+//!    and returns the processing hint that belongs to it. The tag itself never gets here;
 //! 5. [`Driver::write`] lets the device write, with the tag of that entry.
 
 use crate::iommufd::{Ioas, Page};
@@ -252,8 +253,8 @@ impl Driver {
         })
     }
 
-    /// Takes so many interrupt vectors of the device. [`Driver::write`] waits for the first one from now on;
-    /// in interrupt vector mode, for that whose tag the write has.
+    /// Takes so many interrupt vectors of the device. [`Driver::write`] waits for the first one
+    /// from now on; in interrupt vector mode, for that whose tag the write has.
     pub fn take_vectors(&mut self, count: usize) -> io::Result<()> {
         self.vectors = (0..count).map(|_| eventfd()).collect::<io::Result<_>>()?;
         self.requester.vfio.connect_msix(&self.vectors)

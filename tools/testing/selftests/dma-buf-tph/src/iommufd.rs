@@ -129,7 +129,8 @@ impl Ioas {
             length: PAGE as u64,
             iova: 0,
         };
-        // SAFETY: The kernel respects `size`. Devices write to the page, to which there are no references.
+        // SAFETY: The kernel respects `size`. Devices write to the page, to which there are no
+        // references.
         unsafe { ioctl_ref(self.iommufd.as_fd(), IOAS_MAP, &mut map) }?;
         Ok(map.iova)
     }
@@ -164,7 +165,8 @@ impl Ioas {
         Ok(())
     }
 
-    /// The bus address of `length` bytes at `iova`, which the devices must be given if there is no IOMMU.
+    /// The bus address of `length` bytes at `iova`, which the devices must be given if there is no
+    /// IOMMU.
     pub fn bus_address(&self, iova: u64, length: u64) -> io::Result<u64> {
         let mut get = GetPa {
             size: size_of::<GetPa>() as u32,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A TPH requester that user space owns through VFIO: one of the lab's initiators, without the driver
-//! that it has in the kernel.
+//! A TPH requester that user space owns through VFIO: one of the lab's initiators, without the
+//! driver that it has in the kernel.
 
 use crate::pci;
 use crate::vfio::{Device, GET, PROBE, SET};
@@ -341,8 +341,8 @@ impl Requester {
         self.set(flags, &[Entry::new(index, source)]).0
     }
 
-    /// Lets the device copy `len` bytes between bus addresses, with this value of its HINT register.
-    /// Returns whether the hint was dropped.
+    /// Lets the device copy `len` bytes between bus addresses, with this value of its HINT
+    /// register. Returns whether the hint was dropped.
     pub fn copy(&self, from: u64, to: u64, len: u32, hint: u32) -> io::Result<bool> {
         const BAR: u32 = 0;
         const RID: u64 = 0x08;

@@ -173,8 +173,8 @@ impl Device {
         Self::open_in(pdev, &Ioas::new()?)
     }
 
-    /// Binds `pdev` to vfio-pci and opens it through its own character device, so that it reaches what is
-    /// mapped in `ioas`. Without an IOMMU that is what its user may let it reach.
+    /// Binds `pdev` to vfio-pci and opens it through its own character device, so that it reaches
+    /// what is mapped in `ioas`. Without an IOMMU that is what its user may let it reach.
     pub fn open_in(pdev: &pci::Device, ioas: &Ioas) -> io::Result<Self> {
         pdev.bind("vfio-pci")?;
         let file = open_node(&format!("/dev/vfio/devices/{}", pdev.vfio_name()?))?;

@@ -3,8 +3,8 @@
 //! initiator's driver writes there with it; and it writes to memory, steered at a CPU. Prints what
 //! happened as JSON, one line per step.
 //!
-//! It is the guest's half of `make demo-vfio`. It judges nothing: what the TLPs carried is in the trace,
-//! which only the host can see.
+//! It is the guest's half of `make demo-vfio`. It judges nothing: what the TLPs carried is in the
+//! trace, which only the host can see.
 
 use clap::Parser;
 use dma_buf_tph::demo::{self, Publish, Step};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tests of a driver in user space with requesters of every kind, up to what arrives: the accelerator's
-//! registers tell the tag of the last write. They run behind root ports of every completer type, and
-//! where there is none.
+//! Tests of a driver in user space with requesters of every kind, up to what arrives: the
+//! accelerator's registers tell the tag of the last write. They run behind root ports of every
+//! completer type, and where there is none.
 
 use dma_buf_tph::accelerator::{Accelerator, State};
 use dma_buf_tph::driver::{Driver, Hint, Namespace};

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tests of `VFIO_DEVICE_FEATURE_TPH`, `_TPH_RESOLVE` and `_TPH_ST`: a requester that user space owns.
+//! Tests of `VFIO_DEVICE_FEATURE_TPH`, `_TPH_RESOLVE` and `_TPH_ST`: a requester that user space
+//! owns.
 //!
-//! What the device does is read from its real configuration space, and where it must show on the wire,
-//! from what the accelerator makes of a write. Here all devices are integrated endpoints, so that no
-//! root port limits them, and no CPU has a tag for them: `vfio-tph-root-port` tests that.
+//! What the device does is read from its real configuration space, and where it must show on the
+//! wire, from what the accelerator makes of a write. Here all devices are integrated endpoints, so
+//! that no root port limits them, and no CPU has a tag for them: `vfio-tph-root-port` tests that.
 
 use dma_buf_tph::accelerator::Accelerator;
 use dma_buf_tph::pci::{self, CompleterType, INITIATOR, INITIATOR_EXT};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tests of a requester that user space owns behind a root port: that limits what it may emit, as the
-//! module `tph_root_port` has it say, and the firmware tells the tags of CPUs.
+//! Tests of a requester that user space owns behind a root port: that limits what it may emit, as
+//! the module `tph_root_port` has it say, and the firmware tells the tags of CPUs.
 //!
 //! The tags are those of `lab/crates/lab/src/vm/cpu-tags.asl`.
 
