@@ -12,42 +12,20 @@
 //!    and returns the processing hint that belongs to it. The tag itself never gets here;
 //! 5. [`Driver::write`] lets the device write, with the tag of that entry.
 
+use crate::engine::{self, Copy, LIMIT};
 use crate::iommufd::{Ioas, Page};
 use crate::pci;
 use crate::requester::{self, CONTROL, Requester, Resolved, Source};
-use crate::vfio::{Device, Region};
+use crate::vfio::Device;
 use std::fs::File;
 use std::io::{self, Error, ErrorKind, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 const PAGE: u64 = 4096;
-/// BAR with the registers.
-const BAR: u32 = 0;
-
-// The registers.
-const RID: u64 = 0x08;
-const ADDR: u64 = 0x10;
-const SRC: u64 = 0x18;
-const LEN: u64 = 0x20;
-const HINT: u64 = 0x24;
-const DOORBELL: u64 = 0x28;
-const STATUS: u64 = 0x2c;
-const IRQ_EN: u64 = 0x30;
-const IRQ_STAT: u64 = 0x34;
-const VECTOR: u64 = 0x3c;
-
 const HINT_PH_SHIFT: u32 = 16;
 const HINT_ST: u32 = 1 << 20;
 const HINT_EXT_ST: u32 = 3 << 20;
 const HINT_TABLE: u32 = 1 << 24;
-
-const STATUS_DONE: u32 = 1 << 1;
-const STATUS_HINT_DROPPED: u32 = 1 << 2;
-const STATUS_ERROR: u32 = 0xff00;
-
-/// A copy of a page takes microseconds; this is for a device that hangs.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Namespaces of steering tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,21 +143,6 @@ fn wait(eventfd: &File) -> io::Result<()> {
     }
 }
 
-/// Opens `pdev` in `ioas`, as a device that is bound at this policy level.
-fn open_at(pdev: &pci::Device, ioas: &Ioas, level: i32) -> io::Result<Device> {
-    requester::level().map_err(|error| {
-        Error::new(
-            error.kind(),
-            format!("vfio-pci of this kernel has no parameter tph, it lacks VFIO_PCI_TPH: {error}"),
-        )
-    })?;
-    requester::set_level(level)?;
-    pdev.release()?;
-    let vfio = Device::open_in(pdev, ioas);
-    requester::set_level(0)?;
-    vfio
-}
-
 /// An initiator and its driver.
 pub struct Driver {
     requester: Requester,
@@ -202,7 +165,7 @@ impl Driver {
         }
         Device::load(&pdev)?;
         let ioas = Ioas::new()?;
-        let vfio = open_at(&pdev, &ioas, level)?;
+        let vfio = requester::open_with(&pdev, level, |pdev| Device::open_in(pdev, &ioas))?;
         vfio.set_memory_enable(true)?;
         vfio.set_bus_master(true)?;
 
@@ -296,60 +259,34 @@ impl Driver {
     /// Lets the device write `data` to `address`.
     pub fn write(&self, address: u64, data: &[u32], hint: Option<Hint>) -> io::Result<()> {
         self.source.write(0, data);
-        let registers = self.registers()?;
-        let halves = |address: u64| [address as u32, (address >> 32) as u32];
-        let length = u32::try_from(4 * data.len()).map_err(Error::other)?;
-        registers.write_dwords(RID, &[self.requester.pdev.rid()?.into()])?;
-        registers.write_dwords(ADDR, &halves(address))?;
-        registers.write_dwords(SRC, &halves(self.source_address))?;
-        registers.write_dwords(LEN, &[length])?;
-        registers.write_dwords(HINT, &[hint.map_or(0, Hint::register)])?;
         let vector = match hint {
             // There the tag is that of the interrupt which follows.
             Some(Hint::Entry { index, .. }) if self.mode == requester::INTERRUPT_VECTOR => index,
             _ => 0,
         };
-        registers.write_dwords(VECTOR, &[vector.into()])?;
-        registers.write_dwords(IRQ_STAT, &[1])?;
-        registers.write_dwords(IRQ_EN, &[(!self.vectors.is_empty()).into()])?;
-        registers.write_dwords(DOORBELL, &[1])?;
-
-        if let Some(vector) = self.vectors.get(usize::from(vector)) {
-            wait(vector)?;
+        let interrupt = self.vectors.get(usize::from(vector));
+        let registers = self.requester.vfio.region(engine::BAR)?;
+        let copy = Copy {
+            rid: self.requester.pdev.rid()?,
+            from: self.source_address,
+            to: address,
+            len: u32::try_from(4 * data.len()).map_err(Error::other)?,
+            hint: hint.map_or(0, Hint::register),
+            vector: interrupt.map(|_| vector),
+        };
+        copy.begin(&registers)?;
+        if let Some(interrupt) = interrupt {
+            wait(interrupt)?;
         }
-        match Self::status(&registers)? {
-            status if status & STATUS_ERROR != 0 => Err(Error::other(format!(
-                "the copy failed with error {}",
-                status >> 8
-            ))),
-            status if status & STATUS_HINT_DROPPED != 0 => {
-                Err(Error::other("TPH control does not allow the hint"))
-            }
-            _ => Ok(()),
+        if engine::end(&registers)? {
+            return Err(Error::other("TPH control does not allow the hint"));
         }
-    }
-
-    /// The status when the copy has ended.
-    fn status(registers: &Region<'_>) -> io::Result<u32> {
-        let begun = Instant::now();
-        loop {
-            let [status] = registers.read_dwords(STATUS)?;
-            if status & STATUS_DONE != 0 {
-                return Ok(status);
-            }
-            if begun.elapsed() > LIMIT {
-                return Err(Error::other("the copy does not end"));
-            }
-        }
+        Ok(())
     }
 
     /// The requester, to look at what it holds.
     #[must_use]
     pub fn requester(&self) -> &Requester {
         &self.requester
-    }
-
-    fn registers(&self) -> io::Result<Region<'_>> {
-        self.requester.vfio.region(BAR)
     }
 }

@@ -6,6 +6,7 @@
 pub mod accelerator;
 pub mod demo;
 pub mod driver;
+pub mod engine;
 pub mod feature;
 pub mod initiator;
 pub mod iommufd;

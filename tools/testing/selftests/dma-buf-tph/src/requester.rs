@@ -2,8 +2,11 @@
 //! A TPH requester that user space owns through VFIO: one of the lab's initiators, without the
 //! driver that it has in the kernel.
 
+use crate::engine::{self, Copy};
 use crate::pci;
+use crate::tap::assert_errno;
 use crate::vfio::{Device, GET, PROBE, SET};
+use libc::EOPNOTSUPP;
 use std::fs;
 use std::io::{self, Error};
 use std::mem::offset_of;
@@ -203,9 +206,22 @@ pub fn level() -> io::Result<String> {
 /// Opens `pdev` as a device that is bound at this policy level.
 pub fn open_at(pdev: &pci::Device, level: i32) -> io::Result<Device> {
     Device::load(pdev)?;
-    set_level(level)?;
-    pdev.release()?;
-    let vfio = Device::open(pdev);
+    open_with(pdev, level, Device::open)
+}
+
+/// The same, with another way to open it. What that needs is loaded.
+pub fn open_with(
+    pdev: &pci::Device,
+    level: i32,
+    open: impl FnOnce(&pci::Device) -> io::Result<Device>,
+) -> io::Result<Device> {
+    set_level(level).map_err(|error| {
+        Error::new(
+            error.kind(),
+            format!("vfio-pci of this kernel has no parameter tph, it lacks VFIO_PCI_TPH: {error}"),
+        )
+    })?;
+    let vfio = pdev.release().and_then(|()| open(pdev));
     set_level(0)?;
     vfio
 }
@@ -344,44 +360,41 @@ impl Requester {
     /// Lets the device copy `len` bytes between bus addresses, with this value of its HINT
     /// register. Returns whether the hint was dropped.
     pub fn copy(&self, from: u64, to: u64, len: u32, hint: u32) -> io::Result<bool> {
-        const BAR: u32 = 0;
-        const RID: u64 = 0x08;
-        const DOORBELL: u64 = 0x28;
-        const STATUS: u64 = 0x2c;
-
         self.vfio.set_memory_enable(true)?;
         self.vfio.set_bus_master(true)?;
-        let registers = self.vfio.region(BAR)?;
-        let (low, high) = (
-            |address: u64| address as u32,
-            |address: u64| (address >> 32) as u32,
-        );
-        let values = [
-            self.pdev.rid()?.into(),
-            0,
-            low(to),
-            high(to),
-            low(from),
-            high(from),
+        let registers = self.vfio.region(engine::BAR)?;
+        let copy = Copy {
+            rid: self.pdev.rid()?,
+            from,
+            to,
             len,
             hint,
-        ];
-        for (offset, value) in (RID..).step_by(4).zip(values) {
-            // RID is followed by a reserved dword.
-            if offset != RID + 4 {
-                registers.write_dwords(offset, &[value])?;
-            }
+            vector: None,
+        };
+        copy.begin(&registers)?;
+        engine::end(&registers)
+    }
+
+    /// User space sees no requester in this device, and cannot make it one.
+    ///
+    /// # Panics
+    ///
+    /// If that is not so.
+    #[track_caller]
+    pub fn assert_hidden(&self) {
+        assert!(!self.is_seen().unwrap());
+        for feature in [TPH, RESOLVE, ST] {
+            assert_errno(self.probe(feature), EOPNOTSUPP);
         }
-        registers.write_dwords(DOORBELL, &[1])?;
-        loop {
-            let [status] = registers.read_dwords(STATUS)?;
-            if status & 0xff00 != 0 {
-                return Err(Error::other(format!("the copy failed, STATUS {status:#x}")));
-            }
-            if status & 0b10 != 0 {
-                return Ok(status & 0b100 != 0);
-            }
+        assert_errno(self.opt_in(), EOPNOTSUPP);
+        assert_errno(self.resolve(0, Source::DmaBuf(-1)), EOPNOTSUPP);
+        assert_errno(self.set(0, &[]).0, EOPNOTSUPP);
+        for offset in [CAPABILITY, CONTROL, TABLE] {
+            self.write(offset, &[0xff; 4]).unwrap();
+            assert_eq!(self.seen(offset).unwrap(), 0);
         }
+        assert_eq!(self.real(CONTROL).unwrap(), 0);
+        assert_eq!(self.entry(0).unwrap(), 0);
     }
 }
 

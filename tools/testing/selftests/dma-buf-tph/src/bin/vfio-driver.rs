@@ -250,6 +250,20 @@ fn no_requester(place: Place, ids: &[u16]) {
     }
 }
 
+/// The first capability is hidden; those behind it are not.
+fn hidden_and_first(place: Place) {
+    const FIRST: u64 = 0x100;
+    const SERIAL_NUMBER: u32 = 3;
+
+    let pdev = pci::Device::find_behind(pci::INITIATOR_IV, place.root_port.is_some()).unwrap();
+    let vfio = requester::open_at(&pdev, LITERAL).unwrap();
+    let config = vfio.config().unwrap();
+    let [anchor] = config.read_dwords(FIRST).unwrap();
+    assert_eq!(anchor & 0xf_ffff, 0, "id and version");
+    let [next] = config.read_dwords(u64::from(anchor >> 20)).unwrap();
+    assert_eq!(next & 0xffff, SERIAL_NUMBER);
+}
+
 fn reset(place: Place, how: impl Fn(&Device) -> io::Result<()>) {
     let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
     let accelerator = Accelerator::open().unwrap();
@@ -367,11 +381,11 @@ fn main() -> ExitCode {
             Box::new(move || every_interrupt_vector(place)),
         ));
         tests.push((
-            "an ST table in the MSI-X table is refused, and out of the device's reach",
+            "vfio case 24: a table in the MSI-X table is refused, and out of the device's reach",
             Box::new(move || table_in_msix(place)),
         ));
         tests.push((
-            "memory of each CPU, 8-bit tags",
+            "vfio case 27: memory of each CPU, 8-bit tags, one not valid",
             Box::new(move || memory_of_a_cpu(place, Namespace::St)),
         ));
     } else {
@@ -379,14 +393,18 @@ fn main() -> ExitCode {
             "behind this root port no device is a requester",
             Box::new(move || no_requester(place, &REQUESTERS)),
         ));
+        tests.push((
+            "vfio case 8: a hidden capability that is the first one",
+            Box::new(move || hidden_and_first(place)),
+        ));
     }
     if place.allows(Namespace::Ext) {
         tests.push((
-            "without an ST table the driver has the tag, and the device sends it",
+            "vfio case 25: without a table the driver has the tag, and the device sends it",
             Box::new(move || no_table(place)),
         ));
         tests.push((
-            "memory of each CPU, 16-bit tags",
+            "vfio case 27: memory of each CPU, 16-bit tags, one not valid",
             Box::new(move || memory_of_a_cpu(place, Namespace::Ext)),
         ));
         tests.push((
