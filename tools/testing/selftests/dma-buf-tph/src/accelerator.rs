@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 const REGISTERS: u32 = 0;
-const MEMORY: u32 = 2;
+/// BAR with the memory.
+pub const MEMORY: u32 = 2;
 const PAGE: u64 = 4096;
 
 /// What is published: the tags add.

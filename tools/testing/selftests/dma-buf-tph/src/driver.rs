@@ -13,7 +13,8 @@
 //! 5. [`Driver::write`] lets the device write, with the tag of that entry.
 
 use crate::engine::{self, Copy, LIMIT};
-use crate::iommufd::{Ioas, Page};
+use crate::iommufd::Ioas;
+use crate::page::{self, Page};
 use crate::pci;
 use crate::requester::{self, CONTROL, Requester, Resolved, Source};
 use crate::vfio::Device;
@@ -21,7 +22,6 @@ use std::fs::File;
 use std::io::{self, Error, ErrorKind, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-const PAGE: u64 = 4096;
 const HINT_PH_SHIFT: u32 = 16;
 const HINT_ST: u32 = 1 << 20;
 const HINT_EXT_ST: u32 = 3 << 20;
@@ -85,7 +85,8 @@ pub enum Hint {
 }
 
 impl Hint {
-    fn register(self) -> u32 {
+    /// Value of the register HINT.
+    pub(crate) fn register(self) -> u32 {
         let (from, st, namespace, ph) = match self {
             Self::Entry {
                 index,
@@ -235,7 +236,7 @@ impl Driver {
 
     /// Makes a page of memory reachable.
     pub fn map(&self, page: &Page) -> io::Result<Mapping> {
-        self.mapping(self.ioas.map(page)?, PAGE)
+        self.mapping(self.ioas.map(page)?, page::SIZE as u64)
     }
 
     fn mapping(&self, iova: u64, length: u64) -> io::Result<Mapping> {

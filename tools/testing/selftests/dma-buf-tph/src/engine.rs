@@ -12,8 +12,10 @@ const RID: u64 = 0x08;
 const ADDR: u64 = 0x10;
 const SRC: u64 = 0x18;
 const LEN: u64 = 0x20;
-const HINT: u64 = 0x24;
-const DOORBELL: u64 = 0x28;
+/// Register with the hint.
+pub const HINT: u64 = 0x24;
+/// Register that begins a copy.
+pub const DOORBELL: u64 = 0x28;
 const STATUS: u64 = 0x2c;
 const IRQ_EN: u64 = 0x30;
 const IRQ_STAT: u64 = 0x34;

@@ -3,14 +3,13 @@
 //!
 //! Without an IOMMU the kernel keeps the same account, and tells the bus address of what is mapped.
 
+use crate::page::{self, Page};
 use crate::pci;
 use crate::sys::{io, ioctl_ref};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Error};
 use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-
-const PAGE: usize = 4096;
 
 const fn request(nr: u32) -> u64 {
     io(b';', nr)
@@ -125,8 +124,8 @@ impl Ioas {
             flags: WRITEABLE | READABLE,
             ioas_id: self.id,
             reserved: 0,
-            user_va: page.0.addr() as u64,
-            length: PAGE as u64,
+            user_va: page.address(),
+            length: page::SIZE as u64,
             iova: 0,
         };
         // SAFETY: The kernel respects `size`. Devices write to the page, to which there are no
@@ -183,66 +182,5 @@ impl Ioas {
             return Err(Error::other(format!("{iova:#x} is in pieces")));
         }
         Ok(get.out_phys)
-    }
-}
-
-/// A page of memory that devices read and write, too.
-pub struct Page(*mut libc::c_void);
-
-impl Page {
-    /// A page of zeroes.
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: A new private mapping, to which nothing refers yet.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                PAGE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-                -1,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(Error::last_os_error());
-        }
-        Ok(Self(base))
-    }
-
-    fn at(&self, offset: usize, index: usize) -> *mut u32 {
-        let offset = offset + 4 * index;
-        assert!(offset.is_multiple_of(4) && offset < PAGE);
-        // SAFETY: It stays within the page.
-        unsafe { self.0.byte_add(offset).cast() }
-    }
-
-    /// Reads `N` little-endian dwords.
-    ///
-    /// # Panics
-    ///
-    /// If they are not in the page, or not aligned.
-    #[must_use]
-    pub fn read<const N: usize>(&self, offset: usize) -> [u32; N] {
-        // SAFETY: The dword is in the page, and any bit pattern is a number.
-        std::array::from_fn(|i| u32::from_le(unsafe { self.at(offset, i).read_volatile() }))
-    }
-
-    /// Writes dwords in little endian.
-    ///
-    /// # Panics
-    ///
-    /// If they are not in the page, or not aligned.
-    pub fn write(&self, offset: usize, dwords: &[u32]) {
-        for (i, dword) in dwords.iter().enumerate() {
-            // SAFETY: The dword is in the page, to which there are no references.
-            unsafe { self.at(offset, i).write_volatile(dword.to_le()) };
-        }
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        // SAFETY: Nothing refers to it any more; while devices reach it, the kernel has it pinned.
-        unsafe { libc::munmap(self.0, PAGE) };
     }
 }

@@ -12,6 +12,7 @@ pub mod initiator;
 pub mod iommufd;
 pub mod kmsg;
 pub mod memory;
+pub mod page;
 pub mod pci;
 pub mod requester;
 pub mod slab;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! PCI devices in sysfs, and the drivers they are bound to.
 
+use crate::page::Page;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Error};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -171,28 +171,11 @@ impl Device {
 
     /// Reads a register of a BAR, whichever driver it is bound to.
     pub fn register(&self, bar: usize, offset: usize) -> io::Result<u32> {
-        const PAGE: usize = 4096;
-
-        assert!(offset < PAGE && offset.is_multiple_of(4));
-        let file = File::open(self.sysfs.join(format!("resource{bar}")))?;
-        // SAFETY: A new shared mapping, to which nothing refers yet.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                PAGE,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(Error::last_os_error());
-        }
-        // SAFETY: The register lies in the mapping, and any bit pattern is a number.
-        let value = unsafe { base.byte_add(offset).cast::<u32>().read_volatile() };
-        // SAFETY: Nothing refers to the mapping any more.
-        unsafe { libc::munmap(base, PAGE) };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.sysfs.join(format!("resource{bar}")))?;
+        let [value] = Page::of(&file, 0)?.read(offset);
         Ok(value)
     }
 

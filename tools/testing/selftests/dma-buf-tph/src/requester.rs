@@ -2,8 +2,11 @@
 //! A TPH requester that user space owns through VFIO: one of the lab's initiators, without the
 //! driver that it has in the kernel.
 
+use crate::accelerator::{self, Accelerator};
+use crate::driver::{Hint, Namespace};
 use crate::engine::{self, Copy};
-use crate::pci;
+use crate::page;
+use crate::pci::{self, CompleterType};
 use crate::tap::assert_errno;
 use crate::vfio::{Device, GET, PROBE, SET};
 use libc::EOPNOTSUPP;
@@ -45,6 +48,22 @@ pub const DEVICE_SPECIFIC: u32 = 2;
 pub const ENABLE: u32 = 1 << 8;
 /// TPH Requester Enable, both kinds of tags.
 pub const ENABLE_EXT: u32 = 3 << 8;
+
+/// Policy levels of vfio-pci.
+pub mod level {
+    use std::ops::RangeInclusive;
+
+    /// No ST mode only.
+    pub const NO_ST: i32 = 0;
+    /// Interrupt vector mode, too.
+    pub const IV_ST: i32 = 1;
+    /// Device specific mode, too; user space knows tags.
+    pub const DS_ST: i32 = 2;
+    /// User space chooses tags.
+    pub const LITERAL: i32 = 3;
+    /// All of them.
+    pub const ALL: RangeInclusive<i32> = NO_ST..=LITERAL;
+}
 
 /// What a steering tag is for.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +123,12 @@ impl Entry {
             value,
             reserved: 0,
         }
+    }
+
+    /// An entry with this tag.
+    #[must_use]
+    pub fn literal(index: u32, tag: u32) -> Self {
+        Self::new(index, Source::Literal(tag))
     }
 }
 
@@ -168,6 +193,34 @@ pub struct Resolved {
     pub ph: u8,
 }
 
+/// What [`Requester::write_to`] writes.
+pub const DATA: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+/// What became of a write with a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The device sent it without the hint, which its control register does not allow.
+    Dropped,
+    /// It has a tag that means nothing to the accelerator.
+    Stored,
+    /// The accelerator added it, which is what the tags mean that it publishes.
+    Added,
+}
+
+/// The tag in entry 0 of the ST table, 8 bits of it.
+pub const FROM_TABLE: Hint = Hint::Entry {
+    index: 0,
+    namespace: Namespace::St,
+    ph: 2,
+};
+
+/// The 8-bit tag that the accelerator publishes, see `accelerator.rs`.
+pub const FROM_USER: Hint = Hint::Tag {
+    tag: 0xf4,
+    namespace: Namespace::St,
+    ph: 2,
+};
+
 /// A requester that user space owns.
 pub struct Requester {
     /// The PCI function.
@@ -229,7 +282,11 @@ pub fn open_with(
 impl Requester {
     /// Opens one of the lab's initiators, bound at this policy level.
     pub fn open(id: u16, level: i32) -> io::Result<Self> {
-        let pdev = pci::Device::find(id)?;
+        Self::open_device(pci::Device::find(id)?, level)
+    }
+
+    /// The same of this one.
+    pub fn open_device(pdev: pci::Device, level: i32) -> io::Result<Self> {
         let vfio = open_at(&pdev, level)?;
         Self::of(pdev, vfio)
     }
@@ -253,6 +310,19 @@ impl Requester {
         let requester = Self::open(id, level)?;
         requester.opt_in()?;
         Ok(requester)
+    }
+
+    /// [`Requester::opted_in`], enabled in device specific mode with this TPH Requester Enable.
+    pub fn enabled(id: u16, level: i32, enable: u32) -> io::Result<Self> {
+        let requester = Self::opted_in(id, level)?;
+        let control = DEVICE_SPECIFIC | enable;
+        requester.control(control)?;
+        match requester.seen(CONTROL)? {
+            seen if seen == control => Ok(requester),
+            seen => Err(Error::other(format!(
+                "control is {seen:#x}, not {control:#x}"
+            ))),
+        }
     }
 
     /// Opts in.
@@ -357,22 +427,93 @@ impl Requester {
         self.set(flags, &[Entry::new(index, source)]).0
     }
 
-    /// Lets the device copy `len` bytes between bus addresses, with this value of its HINT
-    /// register. Returns whether the hint was dropped.
-    pub fn copy(&self, from: u64, to: u64, len: u32, hint: u32) -> io::Result<bool> {
+    /// Lets the device write [`DATA`] into the accelerator's exported page.
+    ///
+    /// # Panics
+    ///
+    /// If something else arrives.
+    pub fn write_to(&self, accelerator: &Accelerator, hint: Hint) -> io::Result<Written> {
+        /// Where the data comes from, in the accelerator's memory.
+        const FROM: u64 = 0;
+        const TO: u64 = page::SIZE as u64;
+        const BEFORE: u32 = 0x100;
+
+        let memory = accelerator.vfio.region(accelerator::MEMORY)?;
+        memory.write_dwords(FROM, &DATA)?;
+        memory.write_dwords(TO, &[BEFORE; DATA.len()])?;
+        let bar =
+            pci::Device::accelerator(CompleterType::ExtTph)?.bar(accelerator::MEMORY as usize)?;
+
         self.vfio.set_memory_enable(true)?;
         self.vfio.set_bus_master(true)?;
         let registers = self.vfio.region(engine::BAR)?;
         let copy = Copy {
             rid: self.pdev.rid()?,
-            from,
-            to,
-            len,
-            hint,
+            from: bar + FROM,
+            to: bar + TO,
+            len: size_of_val(&DATA) as u32,
+            hint: hint.register(),
             vector: None,
         };
         copy.begin(&registers)?;
-        engine::end(&registers)
+        let dropped = engine::end(&registers)?;
+
+        let after = memory.read_dwords(TO)?;
+        if after == DATA {
+            return Ok(if dropped {
+                Written::Dropped
+            } else {
+                Written::Stored
+            });
+        }
+        assert_eq!(after, DATA.map(|dword| BEFORE + dword));
+        assert!(!dropped, "it has the hint that the device says it dropped");
+        Ok(Written::Added)
+    }
+
+    /// User space sees this control register, and the device has it.
+    ///
+    /// # Panics
+    ///
+    /// If that is not so.
+    #[track_caller]
+    pub fn assert_control(&self, control: u32) {
+        assert_eq!(self.seen(CONTROL).unwrap(), control, "seen");
+        let expected = if control & ENABLE_EXT == 0 {
+            0
+        } else {
+            control
+        };
+        assert_eq!(self.real(CONTROL).unwrap(), expected, "real");
+    }
+
+    /// Every entry of the device's ST table is zero but these.
+    ///
+    /// # Panics
+    ///
+    /// If that is not so.
+    #[track_caller]
+    pub fn assert_table(&self, entries: &[(u32, u16)]) {
+        for (index, tag) in (0..).zip(self.table().unwrap()) {
+            let expected = entries.iter().find(|entry| entry.0 == index);
+            assert_eq!(tag, expected.map_or(0, |entry| entry.1), "entry {index}");
+        }
+    }
+
+    /// A request fails before its first entry: it reports nothing and writes nothing.
+    ///
+    /// # Panics
+    ///
+    /// If that is not so.
+    #[track_caller]
+    pub fn assert_refused(&self, flags: u32, entries: &[Entry], errno: i32) {
+        let before = self.table().unwrap();
+        let control = self.real(CONTROL).unwrap();
+        let (result, applied) = self.set(flags, entries);
+        assert_errno(result, errno);
+        assert_eq!(applied, UNTOUCHED);
+        assert_eq!(self.table().unwrap(), before);
+        assert_eq!(self.real(CONTROL).unwrap(), control);
     }
 
     /// User space sees no requester in this device, and cannot make it one.

@@ -3,6 +3,7 @@
 
 use crate::feature::{self, feature};
 use crate::iommufd::Ioas;
+use crate::page::Page;
 use crate::pci;
 use crate::sys::{io, ioctl_ref, ioctl_val};
 use std::ffi::CString;
@@ -298,6 +299,46 @@ impl Device {
         Ok(())
     }
 
+    /// Offset in config space of this capability, as user space sees it.
+    fn capability(&self, id: u8) -> io::Result<u64> {
+        const CAPABILITIES: usize = 0x34;
+
+        let mut config = [0; 0x100];
+        self.config()?.read(0, &mut config)?;
+        let mut at = config[CAPABILITIES];
+        while at != 0 {
+            if config[usize::from(at)] == id {
+                return Ok(at.into());
+            }
+            at = config[usize::from(at) + 1];
+        }
+        Err(Error::other(format!("no capability {id:#x}")))
+    }
+
+    /// Sets the power state, 0 to 3, in the Power Management capability.
+    pub fn set_power_state(&self, state: u8) -> io::Result<()> {
+        const POWER_MANAGEMENT: u8 = 1;
+        const CONTROL: u64 = 4;
+
+        let at = self.capability(POWER_MANAGEMENT)? + CONTROL;
+        let mut control = [0];
+        self.config()?.read(at, &mut control)?;
+        self.config()?.write(at, &[control[0] & !3 | state])
+    }
+
+    /// Initiates a Function Level Reset in the PCI Express capability.
+    pub fn function_level_reset(&self) -> io::Result<()> {
+        const EXPRESS: u8 = 0x10;
+        const DEVICE_CONTROL: u64 = 8;
+        const INITIATE: u16 = 1 << 15;
+
+        let at = self.capability(EXPRESS)? + DEVICE_CONTROL;
+        let mut control = [0; 2];
+        self.config()?.read(at, &mut control)?;
+        let control = u16::from_le_bytes(control) | INITIATE;
+        self.config()?.write(at, &control.to_le_bytes())
+    }
+
     /// Resets the device.
     pub fn reset(&self) -> io::Result<()> {
         ioctl_val(self.file.as_fd(), VFIO_DEVICE_RESET, 0)?;
@@ -439,6 +480,11 @@ impl Region<'_> {
     /// Writes from `offset` of the region on.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.offset + offset)
+    }
+
+    /// Maps the page at `offset` of the region.
+    pub fn page(&self, offset: u64) -> io::Result<Page> {
+        Page::of(self.file, self.offset + offset)
     }
 
     /// Reads `N` little-endian dwords.

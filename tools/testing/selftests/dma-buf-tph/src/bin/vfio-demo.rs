@@ -9,7 +9,7 @@
 use clap::Parser;
 use dma_buf_tph::demo::{self, Publish, Step};
 use dma_buf_tph::driver::{Driver, Hint, Namespace};
-use dma_buf_tph::iommufd::Page;
+use dma_buf_tph::page::Page;
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::requester::{self, Source};
 use dma_buf_tph::vfio::{self, Tph};

@@ -5,10 +5,10 @@
 
 use dma_buf_tph::accelerator::{Accelerator, State};
 use dma_buf_tph::driver::{Driver, Hint, Namespace};
-use dma_buf_tph::iommufd::Page;
+use dma_buf_tph::page::Page;
 use dma_buf_tph::pci;
 use dma_buf_tph::requester::{
-    self, CONTROL, DEVICE_SPECIFIC, INTERRUPT_VECTOR, RESOLVE, Resolved, ST, Source, TPH,
+    self, CONTROL, DEVICE_SPECIFIC, INTERRUPT_VECTOR, RESOLVE, Resolved, ST, Source, TPH, level,
 };
 use dma_buf_tph::tap::{self, Test, assert_errno};
 use dma_buf_tph::vfio::{Device, TPH_ST, Tph};
@@ -16,11 +16,6 @@ use libc::{EINVAL, ENODEV, EOPNOTSUPP};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
-
-/// Policy levels of vfio-pci.
-const IV_ST: i32 = 1;
-const DS_ST: i32 = 2;
-const LITERAL: i32 = 3;
 
 const PAGE: u64 = 4096;
 /// The entry of the ST table that is used.
@@ -119,7 +114,7 @@ fn writes_to_a_peer(driver: &mut Driver, mode: u32, entry: u16, namespace: Names
 }
 
 fn a_root_port_decides(place: Place, namespace: Namespace) {
-    let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
+    let mut driver = place.open(pci::INITIATOR_EXT, level::DS_ST);
     if place.allows(namespace) {
         writes_to_a_peer(&mut driver, DEVICE_SPECIFIC, ENTRY, namespace);
         return;
@@ -139,14 +134,14 @@ fn a_root_port_decides(place: Place, namespace: Namespace) {
 }
 
 fn eight_bits_only(place: Place) {
-    let mut driver = place.open(pci::INITIATOR, DS_ST);
+    let mut driver = place.open(pci::INITIATOR, level::DS_ST);
     driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap_err();
     writes_to_a_peer(&mut driver, DEVICE_SPECIFIC, ENTRY, Namespace::St);
 }
 
 fn an_integrated_endpoint() {
     let pdev = pci::Device::find_behind(pci::INITIATOR_IV, false).unwrap();
-    let mut driver = Driver::open(pdev, DS_ST).unwrap();
+    let mut driver = Driver::open(pdev, level::DS_ST).unwrap();
     for namespace in [Namespace::St, Namespace::Ext] {
         writes_to_a_peer(&mut driver, DEVICE_SPECIFIC, ENTRY, namespace);
         let error = driver.resolve(namespace, Source::Cpu(0));
@@ -157,7 +152,7 @@ fn an_integrated_endpoint() {
 fn every_interrupt_vector(place: Place) {
     const VECTORS: u8 = 4;
 
-    let mut driver = place.open(pci::INITIATOR_IV, IV_ST);
+    let mut driver = place.open(pci::INITIATOR_IV, level::IV_ST);
     driver.enable(DEVICE_SPECIFIC, Namespace::St).unwrap_err();
     driver.enable(INTERRUPT_VECTOR, Namespace::St).unwrap();
     driver.take_vectors(VECTORS.into()).unwrap();
@@ -203,7 +198,7 @@ fn every_interrupt_vector(place: Place) {
 }
 
 fn no_table(place: Place) {
-    let mut driver = place.open(pci::INITIATOR_NO_TABLE, DS_ST);
+    let mut driver = place.open(pci::INITIATOR_NO_TABLE, level::DS_ST);
     driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap();
     let accelerator = Accelerator::open().unwrap();
     let target = Source::of(accelerator.dmabuf.as_fd());
@@ -220,7 +215,7 @@ fn no_table(place: Place) {
 }
 
 fn table_in_msix(place: Place) {
-    let mut driver = place.open(pci::INITIATOR_MSIX, LITERAL);
+    let mut driver = place.open(pci::INITIATOR_MSIX, level::LITERAL);
     driver.enable(DEVICE_SPECIFIC, Namespace::St).unwrap();
     let accelerator = Accelerator::open().unwrap();
     let target = Source::of(accelerator.dmabuf.as_fd());
@@ -242,7 +237,7 @@ fn table_in_msix(place: Place) {
 fn no_requester(place: Place, ids: &[u16]) {
     for &id in ids {
         let pdev = pci::Device::find_behind(id, place.root_port.is_some()).unwrap();
-        let vfio = requester::open_at(&pdev, LITERAL).unwrap();
+        let vfio = requester::open_at(&pdev, level::LITERAL).unwrap();
         assert!(!requester::is_seen(&vfio).unwrap(), "{id:#x}");
         for feature in [TPH, RESOLVE, ST] {
             assert_errno(requester::probe(&vfio, feature), EOPNOTSUPP);
@@ -256,7 +251,7 @@ fn hidden_and_first(place: Place) {
     const SERIAL_NUMBER: u32 = 3;
 
     let pdev = pci::Device::find_behind(pci::INITIATOR_IV, place.root_port.is_some()).unwrap();
-    let vfio = requester::open_at(&pdev, LITERAL).unwrap();
+    let vfio = requester::open_at(&pdev, level::LITERAL).unwrap();
     let config = vfio.config().unwrap();
     let [anchor] = config.read_dwords(FIRST).unwrap();
     assert_eq!(anchor & 0xf_ffff, 0, "id and version");
@@ -265,7 +260,7 @@ fn hidden_and_first(place: Place) {
 }
 
 fn reset(place: Place, how: impl Fn(&Device) -> io::Result<()>) {
-    let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
+    let mut driver = place.open(pci::INITIATOR_EXT, level::DS_ST);
     let accelerator = Accelerator::open().unwrap();
     let target = Source::of(accelerator.dmabuf.as_fd());
     driver.enable(DEVICE_SPECIFIC, Namespace::Ext).unwrap();
@@ -288,19 +283,6 @@ fn reset(place: Place, how: impl Fn(&Device) -> io::Result<()>) {
     arrives(&driver, &accelerator, Namespace::Ext, hint);
 }
 
-/// Function Level Reset, as user space asks for it in config space.
-fn function_level_reset(vfio: &Device) -> io::Result<()> {
-    // The lab's devices have the capability PCI Express there.
-    const DEVICE_CONTROL: u64 = 0x40 + 0x08;
-    const INITIATE: u16 = 1 << 15;
-
-    let config = vfio.config()?;
-    let mut control = [0; 2];
-    config.read(DEVICE_CONTROL, &mut control)?;
-    let control = u16::from_le_bytes(control) | INITIATE;
-    config.write(DEVICE_CONTROL, &control.to_le_bytes())
-}
-
 /// The tag that the firmware (`lab/crates/lab/src/vm/cpu-tags.asl`) has for volatile memory.
 fn firmware_tag(namespace: Namespace, cpu: u16) -> Option<u16> {
     match (namespace, cpu) {
@@ -311,7 +293,7 @@ fn firmware_tag(namespace: Namespace, cpu: u16) -> Option<u16> {
 }
 
 fn memory_of_a_cpu(place: Place, namespace: Namespace) {
-    let mut driver = place.open(pci::INITIATOR_EXT, DS_ST);
+    let mut driver = place.open(pci::INITIATOR_EXT, level::DS_ST);
     driver.enable(DEVICE_SPECIFIC, namespace).unwrap();
     if place.root_port.is_none() {
         assert_errno(driver.steer(ENTRY, namespace, Source::Cpu(0)), ENODEV);
@@ -413,7 +395,7 @@ fn main() -> ExitCode {
         ));
         tests.push((
             "a Function Level Reset in config space does, too",
-            Box::new(move || reset(place, function_level_reset)),
+            Box::new(move || reset(place, Device::function_level_reset)),
         ));
     }
     tap::run(tests)

@@ -6,18 +6,13 @@
 
 use dma_buf_tph::pci::{self, CompleterType, INITIATOR, INITIATOR_EXT};
 use dma_buf_tph::requester::{
-    self, CAPABILITY, CONTROL, DEVICE_SPECIFIC, ENABLE, ENABLE_EXT, EXTENDED, Entry, NO_ST,
-    Requester, Resolved, Source,
+    self, CAPABILITY, DEVICE_SPECIFIC, ENABLE, ENABLE_EXT, EXTENDED, Entry, NO_ST, Requester,
+    Resolved, Source, level,
 };
 use dma_buf_tph::tap::{self, assert_errno};
 use libc::{EINVAL, EOPNOTSUPP};
 use std::fs;
 use std::process::ExitCode;
-
-/// Policy levels.
-const NO_ST_LEVEL: i32 = 0;
-const DS_ST_LEVEL: i32 = 2;
-const LITERAL_LEVEL: i32 = 3;
 
 /// Lets the root ports say that they are completers of this type; no device is open.
 fn root_ports(completer: CompleterType) {
@@ -27,22 +22,11 @@ fn root_ports(completer: CompleterType) {
     pci::modprobe("tph_root_port", &[&parameter]).unwrap();
 }
 
-#[track_caller]
-fn agree(requester: &Requester, control: u32) {
-    assert_eq!(requester.seen(CONTROL).unwrap(), control, "seen");
-    let expected = if control & ENABLE_EXT == 0 {
-        0
-    } else {
-        control
-    };
-    assert_eq!(requester.real(CONTROL).unwrap(), expected, "real");
-}
-
 /// There is no capability, and what is in its place is not the device's.
 fn hidden(completer: CompleterType) {
     root_ports(completer);
     for id in [INITIATOR, INITIATOR_EXT] {
-        for level in NO_ST_LEVEL..=LITERAL_LEVEL {
+        for level in level::ALL {
             let requester = Requester::open(id, level).unwrap();
             requester.assert_hidden();
         }
@@ -52,12 +36,12 @@ fn hidden(completer: CompleterType) {
 fn eight_bits_only() {
     root_ports(CompleterType::Tph);
     for id in [INITIATOR, INITIATOR_EXT] {
-        let requester = Requester::opted_in(id, LITERAL_LEVEL).unwrap();
+        let requester = Requester::opted_in(id, level::LITERAL).unwrap();
         assert_eq!(requester.seen(CAPABILITY).unwrap() & 1 << 8, 0);
         requester.control(DEVICE_SPECIFIC | ENABLE_EXT).unwrap();
-        agree(&requester, DEVICE_SPECIFIC);
+        requester.assert_control(DEVICE_SPECIFIC);
         requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
-        agree(&requester, DEVICE_SPECIFIC | ENABLE);
+        requester.assert_control(DEVICE_SPECIFIC | ENABLE);
         for source in [Source::Cpu(0), Source::Literal(1)] {
             assert_errno(requester.set_one(EXTENDED, 0, source), EOPNOTSUPP);
         }
@@ -69,16 +53,16 @@ fn eight_bits_only() {
 
 fn both() {
     root_ports(CompleterType::ExtTph);
-    let requester = Requester::opted_in(INITIATOR_EXT, NO_ST_LEVEL).unwrap();
+    let requester = Requester::opted_in(INITIATOR_EXT, level::NO_ST).unwrap();
     for enable in [ENABLE, ENABLE_EXT, 0] {
         requester.control(NO_ST | enable).unwrap();
-        agree(&requester, NO_ST | enable);
+        requester.assert_control(NO_ST | enable);
     }
 }
 
 fn tags_of_cpus() {
     root_ports(CompleterType::ExtTph);
-    let requester = Requester::opted_in(INITIATOR_EXT, DS_ST_LEVEL).unwrap();
+    let requester = Requester::opted_in(INITIATOR_EXT, level::DS_ST).unwrap();
     requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
     for (cpu, tag) in [(0, 0xc0), (1, 0xc1)] {
         let hint = |steering_tag| Resolved {
@@ -106,7 +90,7 @@ fn cpu_that_is_offline() {
     const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
 
     root_ports(CompleterType::ExtTph);
-    let requester = Requester::opted_in(INITIATOR_EXT, DS_ST_LEVEL).unwrap();
+    let requester = Requester::opted_in(INITIATOR_EXT, level::DS_ST).unwrap();
     requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
     if fs::write(ONLINE, "0").is_err() {
         tap::skip("this kernel takes no CPU offline".to_owned());
@@ -131,28 +115,28 @@ fn cpu_that_is_offline() {
 /// that it may, but the device is not enabled, and user space sees that.
 fn enable_that_fails() {
     root_ports(CompleterType::ExtTph);
-    let requester = Requester::opted_in(INITIATOR_EXT, DS_ST_LEVEL).unwrap();
+    let requester = Requester::opted_in(INITIATOR_EXT, level::DS_ST).unwrap();
     requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
     root_ports(CompleterType::Tph);
     requester.control(DEVICE_SPECIFIC | ENABLE_EXT).unwrap();
-    agree(&requester, DEVICE_SPECIFIC);
+    requester.assert_control(DEVICE_SPECIFIC);
     requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
-    agree(&requester, DEVICE_SPECIFIC | ENABLE);
+    requester.assert_control(DEVICE_SPECIFIC | ENABLE);
 }
 
 fn hot_reset() {
     root_ports(CompleterType::ExtTph);
-    let requester = Requester::opted_in(INITIATOR_EXT, LITERAL_LEVEL).unwrap();
+    let requester = Requester::opted_in(INITIATOR_EXT, level::LITERAL).unwrap();
     requester.control(DEVICE_SPECIFIC | ENABLE_EXT).unwrap();
     requester
         .set_one(EXTENDED, 3, Source::Literal(0xbef0))
         .unwrap();
     requester.vfio.hot_reset().unwrap();
-    agree(&requester, 0);
+    requester.assert_control(0);
     assert_eq!(requester.entry(3).unwrap(), 0);
     assert_errno(requester.set_one(0, 3, Source::Literal(1)), EINVAL);
     requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
-    agree(&requester, DEVICE_SPECIFIC | ENABLE);
+    requester.assert_control(DEVICE_SPECIFIC | ENABLE);
     requester.set_one(0, 3, Source::Literal(0x12)).unwrap();
     assert_eq!(requester.entry(3).unwrap(), 0x12);
 }
