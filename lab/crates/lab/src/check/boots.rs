@@ -167,7 +167,7 @@ const REQUESTERS: Boot = Boot {
     ..Boot::PLAIN
 };
 
-static FULL: [Boot; 22] = [
+static FULL: [Boot; 23] = [
     Boot {
         part: "guest tests",
         dir: "guest",
@@ -257,6 +257,13 @@ static FULL: [Boot; 22] = [
     Boot {
         part: "TPH requesters of user space",
         dir: "requesters",
+        ..REQUESTERS
+    },
+    Boot {
+        part: "TPH requesters of user space at the lowest policy level",
+        dir: "requesters-lowest-level",
+        programs: &[guest::LOWEST_LEVEL],
+        arrivals: Arrivals::WithoutHint,
         ..REQUESTERS
     },
     Boot {
@@ -394,7 +401,7 @@ static WITHOUT_DMABUF: [Boot; 2] = [
 ];
 
 /// What takes long, on a kernel that need not be this project's.
-pub static ENDURANCE: [Boot; 4] = [
+pub static ENDURANCE: [Boot; 5] = [
     Boot {
         part: "RDMA tests",
         dir: "rdma",
@@ -429,6 +436,15 @@ pub static ENDURANCE: [Boot; 4] = [
         needs: Some("VFIO_PCI_DMABUF_TPH"),
         environment: &["RDMA_REGISTRATIONS=100000"],
         limit: Duration::from_secs(60 * 60),
+        ..Boot::PLAIN
+    },
+    Boot {
+        part: "10000 resets of a requester that user space owns",
+        dir: "requester-cycles",
+        programs: &[guest::REQUESTER_LIFETIME],
+        needs: Some(VFIO_TPH),
+        environment: &["VFIO_CYCLES=10000"],
+        limit: Duration::from_secs(120 * 60),
         ..Boot::PLAIN
     },
 ];

@@ -18,7 +18,11 @@ pub const USER_SPACE_DRIVER: &str = "vfio-driver";
 pub const ROOT_PORT: &str = "root-port-";
 
 /// Those of a requester that user space owns, an integrated endpoint.
-pub const REQUESTER: &str = "vfio-tph-integrated";
+pub const REQUESTER: &str = "vfio-tph-integrated-";
+/// That among them which can take long.
+pub const REQUESTER_LIFETIME: &str = "vfio-tph-integrated-lifetime";
+/// Those of every kind at the lowest policy level.
+pub const LOWEST_LEVEL: &str = "vfio-tph-lowest-level";
 /// The same behind a root port.
 pub const REQUESTER_ROOT_PORT: &str = "vfio-tph-root-port";
 
