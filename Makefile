@@ -8,7 +8,7 @@ help: ## show this
 	@sed -n 's/^#   \([A-Z]*=[^ ]*\) */  \1	/p' $(MAKEFILE_LIST) | expand -t 22
 
 #   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read); conformance and endurance build it as it is
-#   KBUILD=dir the build directory of a kernel of your own, for conformance and endurance (it is only read)
+#   KBUILD=dir the build directory of a kernel of your own (it is only read); check runs what needs no more of it
 #   KDIR=dir   the kernel to build modules for: the directory that it was built in (default: that of the running kernel)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
 #   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan)

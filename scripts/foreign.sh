@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034 # the variables are for scripts/kernel*.sh and scripts/lab
-# A kernel that is not this repository's, for `make conformance`. Sourced by scripts/lab; runs inside the toolbox.
+# A kernel that was not built here, or from a tree as it is. Sourced by scripts/lab; runs inside the toolbox.
 
 # foreign_ready: KERNEL_BUILD holds one build directory: of the user's kernel KBUILD, of the user's tree KSRC as it is, or,
 # if neither is given, of this repository's kernel.

@@ -30,7 +30,15 @@ test_a_directory_without_a_kernel_is_refused() {
 	rm mine/arch/x86/boot/bzImage
 	fails 'is not a built kernel, it has no arch/x86/boot/bzImage; run there: make' lab KBUILD="$T/mine" conformance
 	fails 'KBUILD=/nowhere is not a directory' env KBUILD=/nowhere repo/scripts/toolbox run true
-	fails 'KBUILD= is for make conformance and make endurance' lab KBUILD="$T/mine" check
+}
+
+test_guests_are_tested_on_a_build_of_the_users_own() {
+	needs rsync
+	fake_build
+	local copy
+	copy=$T/cache/kernel/foreign-kbuild-$(printf %s "$T/mine" | sha256sum | cut -c 1-12)
+	same "$(lab KBUILD="$T/mine" check)" "check --kernel $copy --out $T/repo/out/check --guest-only"
+	same "$(lab KBUILD="$T/mine" demo)" "demo --kernel $copy --out $T/repo/out/demo"
 }
 
 test_a_tree_of_the_users_own_is_built_as_it_is() {
