@@ -44,6 +44,9 @@ endurance: ## what takes long (hours): RDMA on this kernel or one of your own, K
 conformance: ## the tests of the uAPI on a kernel of your own, case by case: KBUILD= or KSRC=
 	@scripts/lab conformance $(ARGS)
 
+vfio-selftests: ## the kernel's own tests of VFIO: they must say the same on the pristine kernel and on ours
+	@scripts/vfio-selftests
+
 mutants: ## faults in the kernel half, one at a time: each must be found by the guest tests (hours)
 	@scripts/mutants $(ARGS)
 
@@ -86,5 +89,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma demo-vfio check check-fast endurance conformance mutants docs docs-check modules modules_install modules_clean rust-analyzer bench trace series series-check shell clean distclean
+.PHONY: help demo demo-rdma demo-vfio check check-fast endurance conformance vfio-selftests mutants docs docs-check modules modules_install modules_clean rust-analyzer bench trace series series-check shell clean distclean
 .NOTPARALLEL:

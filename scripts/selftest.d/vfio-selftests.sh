@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2016
+# Tests of scripts/vfio-selftests: that both kernels are asked, and what differs is seen.
+
+# A lab that prints what $T/says has, or $T/says-ours for this repository's kernel.
+fake_guests() {
+	needs rsync
+	fake_kernel
+	mkdir -p target/release
+	cat >target/release/lab <<-'EOF2'
+		#!/bin/bash
+		[[ "$*" == *' --topology t2-requesters '* ]] || exit 1
+		kind=pristine
+		[[ "$*" == *foreign-* ]] || kind=ours
+		echo "$kind" >>"$T/asked"
+		cat "$T/says-$kind" 2>/dev/null || cat "$T/says"
+	EOF2
+	chmod +x target/release/lab
+	say >says
+}
+
+# say [RESULT]: what a guest prints.
+say() {
+	cat <<-END
+		== start vfio_pci_device_test 0000:00:10.0
+		TAP version 13
+		1..2
+		#  RUN           vfio_pci_device_test.reset ...
+		ok 1 vfio_pci_device_test.reset
+		${1:-ok} 2 vfio_pci_irq_test.msi.enable${2- # SKIP MSI: not supported}
+		== end 0
+		== start vfio_pci_driver_test 0000:00:10.0
+		== end ${3:-4}
+		== all
+	END
+}
+
+vfio_selftests() { TPH_TOOLBOX=test CARGO_TARGET_DIR=$T/target repo/scripts/vfio-selftests 2>"$T/errors"; }
+
+test_the_tests_of_vfio_say_the_same_on_both_kernels() {
+	fake_guests
+	vfio_selftests >output || fail "$(cat output errors)"
+	same "$(paste -sd' ' asked)" 'pristine ours'
+	same "$(cat output)" "$(
+		cat <<-'END'
+			TAP version 13
+			ok 1 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_device_test.reset, passed on both
+			ok 2 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_irq_test.msi.enable # SKIP on both
+			ok 3 - 0000:00:10.0 vfio_pci_driver_test # SKIP on both
+			1..3
+			1 passed, 0 failed, 2 skipped
+		END
+	)"
+}
+
+test_a_test_of_vfio_that_fails_on_one_kernel_is_named() {
+	fake_guests
+	say 'not ok' '' >says-ours
+	! vfio_selftests >output || fail 'it succeeded'
+	grep -q '^not ok 2 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_irq_test.msi.enable$' output
+	grep -q '^# skipped on the pristine kernel, failed on ours$' output
+	grep -q '^1 passed, 1 failed, 1 skipped$' output
+}
+
+test_a_test_of_vfio_that_crashes_on_one_kernel_is_named() {
+	fake_guests
+	say ok '' 139 >says-ours
+	! vfio_selftests >output || fail 'it succeeded'
+	grep -q '^# skipped on the pristine kernel, ended with 139 on ours$' output
+}
+
+test_a_guest_that_ends_early_is_no_result() {
+	fake_guests
+	say | sed '/== all/d' >says-ours
+	! vfio_selftests >output || fail 'it succeeded'
+	grep -q 'the tests on ours failed' errors
+	absent output.results
+}
