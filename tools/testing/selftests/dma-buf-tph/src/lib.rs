@@ -16,7 +16,7 @@ pub mod page;
 pub mod pci;
 pub mod requester;
 pub mod slab;
-mod sys;
+pub mod sys;
 pub mod tap;
 pub mod udmabuf;
 pub mod vfio;

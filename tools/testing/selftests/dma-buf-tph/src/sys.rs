@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! ioctl, the only system call that needs unsafe code here.
+//! System calls that need unsafe code.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -46,4 +46,16 @@ pub unsafe fn ioctl_ref<T: ?Sized>(
     let arg: *mut T = arg;
     // SAFETY: By the requirements of this function.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), request, arg.cast::<libc::c_void>()) })
+}
+
+/// Takes all privileges from the calling thread, and from no other.
+pub fn drop_privileges() -> io::Result<()> {
+    const NOBODY: libc::uid_t = 65534;
+
+    // SAFETY: No pointer is passed. (The C library's function of that name is for the whole process.)
+    let ret = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+    if ret < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

@@ -5,17 +5,20 @@
 //! What the device does is read from its real configuration space. Here all devices are integrated
 //! endpoints, so that no root port limits them: `vfio-tph-root-port` tests that.
 
+use dma_buf_tph::accelerator::Accelerator;
 use dma_buf_tph::pci::{self, CompleterType, INITIATOR, INITIATOR_EXT};
 use dma_buf_tph::requester::{
     self, CAPABILITY, CONTROL, DEVICE_SPECIFIC, ENABLE, ENABLE_EXT, ENTRIES, Entry, HEADER,
     INTERRUPT_VECTOR, NO_ST, RESOLVE, Requester, ST, Source, TABLE, TPH, level,
 };
+use dma_buf_tph::sys::drop_privileges;
 use dma_buf_tph::tap::{self, assert_errno};
 use dma_buf_tph::udmabuf;
 use dma_buf_tph::vfio::{GET, PROBE, SET};
-use libc::{EFAULT, EINVAL, ENOTTY, EOPNOTSUPP};
+use libc::{EACCES, EFAULT, EINVAL, ENOTTY, EOPNOTSUPP};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::thread;
 
 fn no_capability() {
     let pdev = pci::Device::accelerator(CompleterType::ExtTph).unwrap();
@@ -196,6 +199,29 @@ fn parameter() {
     assert_eq!(requester.seen(CAPABILITY).unwrap() & 0b111, 0b101);
 }
 
+/// The device is its owner's, who needs no privileges; the policy is not.
+fn no_privileges() {
+    let requester = Requester::open(INITIATOR_EXT, level::DS_ST).unwrap();
+    let accelerator = Accelerator::open().unwrap();
+    let source = Source::of(accelerator.dmabuf.as_fd());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            drop_privileges().unwrap();
+            assert_errno(requester::set_level(level::LITERAL), EACCES);
+            assert_errno(requester.latched_level(), EACCES);
+            requester.opt_in().unwrap();
+            requester.control(DEVICE_SPECIFIC | ENABLE).unwrap();
+            assert_eq!(requester.seen(CONTROL).unwrap(), DEVICE_SPECIFIC | ENABLE);
+            requester.set_one(0, 0, source).unwrap();
+            assert_errno(requester.set_one(0, 0, Source::Literal(1)), EOPNOTSUPP);
+        });
+    });
+    requester.assert_control(DEVICE_SPECIFIC | ENABLE);
+    requester.assert_table(&[(0, 0xf4)]);
+    assert_eq!(requester::level().unwrap(), "0");
+    assert_eq!(requester.latched_level().unwrap(), "2");
+}
+
 /// Writes to the control register in several ways.
 type Write = fn(&Requester, u32);
 
@@ -286,6 +312,7 @@ fn main() -> ExitCode {
             Box::new(modes_at_each_level),
         ),
         ("vfio case 22: the parameter", Box::new(parameter)),
+        ("vfio: a user without privileges", Box::new(no_privileges)),
         ("vfio case 32: the width of a write", Box::new(widths)),
     ])
 }
