@@ -2,16 +2,13 @@
 # shellcheck shell=bash disable=SC2034 # the variables are for scripts/kernel*.sh and scripts/lab
 # A kernel that was not built here, or from a tree as it is. Sourced by scripts/lab; runs inside the toolbox.
 
-# foreign_ready: KERNEL_BUILD holds one build directory: of the user's kernel KBUILD, of the user's tree KSRC as it is, or,
-# if neither is given, of this repository's kernel.
+# foreign_ready: KERNEL_BUILD holds one build directory: of the user's kernel KBUILD, or of the user's tree KSRC as it is.
 foreign_ready() {
 	[[ ! ${KBUILD:-} || ! ${KSRC:-} ]] || die "KBUILD= and KSRC= contradict each other; give one of them"
 	if [[ ${KBUILD:-} ]]; then
 		copy_build
-	elif [[ ${KSRC:-} ]]; then
-		FOREIGN=foreign-
-		kernel_ready release
 	else
+		FOREIGN=foreign-
 		kernel_ready release
 	fi
 }
