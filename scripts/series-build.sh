@@ -138,11 +138,28 @@ sparse_is_clean() {
 	! grep -qE ': (warning|error): ' "$log" || because "$(grep -m 3 -E ': (warning|error): ' "$log")"
 }
 
+# What rustdoc warns of, without the numbers of lines.
+rustdoc_warnings() {
+	{ grep -A 1 '^warning' "$1" || true; } | sed -E 's/:[0-9]+:[0-9]+$//' |
+		awk '/^warning/ { if (line) print line; line = $0; next } /^ +-->/ { line = line " " $0 } END { if (line) print line }' |
+		LC_ALL=C sort -u
+}
+
+# base_rustdoc: what it warns of in the pristine kernel.
+base_rustdoc() {
+	local log=$LOGS/rustdoc-base.log
+	tree_of base
+	is_configured m "$log"
+	attempt 'the pristine kernel: rustdoc' "$log" series_kernel_make m rustdoc
+	rustdoc_warnings "$log" >"$(series_build m)/rustdoc"
+}
+
 rustdoc_renders() {
-	local log
+	local log new
 	log=$LOGS/rustdoc-$(printf '%02d' $(($1 + 1))).log
 	tree_of "$1"
 	is_configured m "$log"
 	attempt "patch $(($1 + 1)): rustdoc" "$log" series_kernel_make m rustdoc
-	! grep -q '^warning' "$log" || because "$(grep -m 3 -A 2 '^warning' "$log")"
+	new=$(LC_ALL=C comm -13 "$(series_build m)/rustdoc" <(rustdoc_warnings "$log"))
+	[[ ! $new ]] || because "$new"
 }

@@ -258,6 +258,11 @@ fake_builds() {
 			pristine "$@" || exit
 			if grep -rq BROKEN "$2/drivers"; then echo 'new.c:1:1: error: BROKEN'; exit 2; fi
 			;;
+		*rustdoc*)
+			echo 'warning: an old one'
+			[[ $2 == */tree && -e $2/rust/kernel/new.rs ]] || exit 0
+			sed 's,^// ,,' "$2/rust/kernel/new.rs"
+			;;
 		*C=2*) [[ ! -e $T/sparse-says ]] || echo "new.c:1:1: warning: $(<"$T/sparse-says")" ;;
 		esac
 	EOF2
@@ -325,4 +330,20 @@ test_what_sparse_and_kernel_doc_say_fails() {
 	series_check --patch 1 >output 2>log || fail "$(<output)"
 	! series_check --patch 2 >output 2>log || fail 'it succeeded'
 	grep -q '^# .*drivers/new/new.c.*not described' output || fail "$(<output)"
+}
+
+test_what_rustdoc_says_of_a_patch_fails() {
+	fake_series
+	fake_builds
+	needs rustfmt
+	mkdir -p repo/rust/kernel
+	: >linux-source-7.3/.rustfmt.toml
+	: >repo/patches/0008-rust.patch
+	describe repo/patches/0008-rust.patch 'rust: Add a file' 'There is none.' rust/kernel/new.rs
+	printf '// one\n' >repo/rust/kernel/new.rs
+	series_check --patch 4 >output 2>log || fail "$(<output)"
+	grep -q '^ok .*04 rust: Add a file: rustdoc$' output || fail "$(<output)"
+	printf '// warning: unresolved link\n//   --> rust/kernel/new.rs:1:2\n' >repo/rust/kernel/new.rs
+	! series_check --patch 4 >output 2>log || fail 'it succeeded'
+	grep -q '^# warning: unresolved link *--> rust/kernel/new.rs$' output || fail "$(<output)"
 }
