@@ -48,11 +48,12 @@ pub unsafe fn ioctl_ref<T: ?Sized>(
     check(unsafe { libc::ioctl(fd.as_raw_fd(), request, arg.cast::<libc::c_void>()) })
 }
 
-/// Takes all privileges from the calling thread, and from no other.
+/// Takes all privileges from the calling thread, and from no other: the C library's function of
+/// that name takes them from the process.
 pub fn drop_privileges() -> io::Result<()> {
     const NOBODY: libc::uid_t = 65534;
 
-    // SAFETY: No pointer is passed. (The C library's function of that name is for the whole process.)
+    // SAFETY: No pointer is passed.
     let ret = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
     if ret < 0 {
         return Err(io::Error::last_os_error());

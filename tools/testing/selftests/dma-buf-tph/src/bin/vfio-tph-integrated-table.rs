@@ -2,8 +2,8 @@
 //! Tests of a requester that user space owns: `VFIO_DEVICE_FEATURE_TPH_RESOLVE` and `_TPH_ST`.
 //!
 //! The ST table is read from the device's real configuration space, and what it is good for is seen
-//! from what the accelerator makes of a write. Here all devices are integrated endpoints, so that no
-//! CPU has a tag for them: `vfio-tph-root-port` tests that.
+//! from what the accelerator makes of a write. Here all devices are integrated endpoints, so no CPU
+//! has a tag for them: `vfio-tph-root-port` tests that.
 
 use dma_buf_tph::accelerator::Accelerator;
 use dma_buf_tph::pci::{self, CompleterType, INITIATOR, INITIATOR_EXT};
