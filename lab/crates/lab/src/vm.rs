@@ -8,6 +8,7 @@ pub mod command;
 mod device_process;
 mod error;
 mod firmware;
+mod hang;
 mod kernel;
 pub mod kvm;
 pub mod log;
@@ -185,6 +186,16 @@ fn run_in(
     };
     let mut machine = Machine::start(setup, &guest, out)?;
     let watched = machine.watch(limit, devices.as_mut(), interrupt, line);
+    let processors = match &watched {
+        Ok(None) => devices.as_ref().map_or(String::new(), |devices| {
+            let socket = hang::socket(&devices.placed().dir);
+            match hang::describe(&socket, vm.kernel, out) {
+                Ok(processors) => format!(", {processors}"),
+                Err(error) => format!(", and QEMU does not tell where it was: {error}"),
+            }
+        }),
+        _ => String::new(),
+    };
     // Ends what still runs and lets the readers of its pipes come to their end.
     machine.finish(line)?;
     let ended = watched?;
@@ -200,6 +211,7 @@ fn run_in(
         (None, _) => {
             return Err(VmError::TimedOut {
                 limit,
+                processors,
                 log: LogTail::of(&serial),
             });
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line of virtme-ng's `vng`.
 
+use super::hang;
 use super::kernel::Kernel;
 use crate::topology::{Placed, Topology};
 use serde_json::json;
@@ -68,6 +69,9 @@ const REPLACED: [&str; 2] = ["/usr/bin/udevadm", "/usr/bin/systemd-tmpfiles"];
 /// takes the timer for broken and panics.
 const NO_TIMER_CHECK: &str = "no_timer_check";
 
+/// So that the addresses in the registers of a guest that hangs are those of System.map.
+const NO_KASLR: &str = "nokaslr";
+
 /// The command that starts `vng` in a mount namespace where `stand_in` takes the place of
 /// `REPLACED`; virtiofsd, and so the guest, sees that namespace.
 pub fn trimmed(unshare: &Path, stand_in: &Path, vng: &Path) -> Command {
@@ -115,7 +119,7 @@ fn marked(script: &str) -> String {
 }
 
 fn kernel_parameters(guest: &Guest<'_>) -> String {
-    let mut parameters = vec!["loglevel=7", "printk.devkmsg=on", NO_TIMER_CHECK];
+    let mut parameters = vec!["loglevel=7", "printk.devkmsg=on", NO_TIMER_CHECK, NO_KASLR];
     let root_port;
     if let Some(placed) = guest.devices {
         parameters.extend(placed.topology.kernel_parameters());
@@ -174,7 +178,8 @@ fn qemu_options(guest: &Guest<'_>) -> String {
 
 fn devices(placed: &Placed) -> Vec<String> {
     let mut options = Vec::new();
-    if let Some(monitor) = placed.topology.monitor(&placed.dir) {
+    let monitors = placed.topology.monitor(&placed.dir).into_iter();
+    for monitor in monitors.chain([hang::socket(&placed.dir)]) {
         let monitor = format!("unix:{},server=on,wait=off", monitor.display());
         options.extend(["-qmp".into(), shell_quote(&monitor)]);
     }
@@ -337,8 +342,8 @@ mod tests {
         assert!(devices[0].contains("caching-mode=on"), "QEMU aborts else");
         assert_eq!(devices.len(), 4);
         assert_eq!(
-            value(&words, "-qmp"),
-            "unix:/run/l/monitor.sock,server=on,wait=off"
+            values(&words, "-qmp"),
+            ["monitor", "hang"].map(|name| format!("unix:/run/l/{name}.sock,server=on,wait=off"))
         );
         assert!(value(&words, "-machine").ends_with(",kernel-irqchip=split"));
         assert!(value(&line, "--append").contains(" intel_iommu=on"));
@@ -359,7 +364,10 @@ mod tests {
         let initiator: serde_json::Value = serde_json::from_str(devices[5]).unwrap();
         assert_eq!(initiator["bus"], "arm0");
         assert_eq!(initiator["addr"], "0x0.0x0");
-        assert!(values(&words, "-qmp").is_empty());
+        assert_eq!(
+            values(&words, "-qmp"),
+            ["unix:/run/l/hang.sock,server=on,wait=off"]
+        );
         assert_ne!(value(&words, "-cpu"), "EPYC");
     }
 
@@ -389,7 +397,7 @@ mod tests {
         let append = value(&line, "--append");
         assert_eq!(
             append,
-            "loglevel=7 printk.devkmsg=on no_timer_check kunit.enable=1"
+            "loglevel=7 printk.devkmsg=on no_timer_check nokaslr kunit.enable=1"
         );
     }
 

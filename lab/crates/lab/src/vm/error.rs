@@ -94,10 +94,12 @@ pub enum VmError {
     )]
     QemuUnseen,
     /// The guest took too long.
-    #[error("the guest did not end within {} s and was killed; {log}", .limit.as_secs())]
+    #[error("the guest did not end within {} s and was killed{processors}; {log}", .limit.as_secs())]
     TimedOut {
         /// The time that it had.
         limit: Duration,
+        /// Where its processors were, after a comma, if QEMU was asked.
+        processors: String,
         /// Its serial log.
         log: LogTail,
     },

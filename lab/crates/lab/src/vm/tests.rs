@@ -205,6 +205,16 @@ fn a_guest_that_hangs_is_killed_with_its_children() {
 }
 
 #[test]
+fn where_a_guest_hangs_is_asked() {
+    let bench = Bench::new("exec sleep 1000", GOOD_DEVICES);
+    let error = bench
+        .run(Some(Devices::default()), Duration::from_millis(300))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("killed, and QEMU does not tell"), "{error}");
+}
+
+#[test]
 fn a_kernel_that_checks_itself_has_more_time() {
     let mut bench = Bench::new("exec sleep 1000", "");
     let dir = bench.kernel.dir().to_owned();
