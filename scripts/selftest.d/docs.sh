@@ -85,6 +85,7 @@ test_docs_without_fault_pass() {
 			ok 3 - Documentation/PCI/tph.rst is a page
 			ok 4 - Documentation/driver-api/ours.rst is a page
 			ok 5 - the pages of PCI driver-api warn of nothing that the pristine kernel does not
+			5 passed, 0 failed, 0 skipped
 		EOF2
 	)"
 	grep -qx 'cargo -D warnings' made
