@@ -8,7 +8,7 @@ help: ## show this
 	@sed -n 's/^#   \([A-Z]*=[^ ]*\) */  \1	/p' $(MAKEFILE_LIST) | expand -t 22
 
 #   KSRC=dir   a Linux 7.3 tree of your own instead of Debian's newest (it is only read); conformance and endurance build it as it is
-#   KBUILD=dir the build directory of a kernel of your own (it is only read); check runs what needs no more of it
+#   KBUILD=dir the build directory of a kernel of your own (it is only read); of check, the demos and the guest tests
 #   KDIR=dir   the kernel to build modules for: the directory that it was built in (default: that of the running kernel)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
 #   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan)
@@ -38,13 +38,13 @@ check: ## run every test; one total
 check-fast: ## host tests and the guest's smoke test
 	@scripts/lab check --fast $(ARGS)
 
-endurance: ## what takes long (hours): RDMA on this kernel or one of your own, KBUILD= or KSRC=
+endurance: ## what takes long (hours), on this kernel or one of your own, KBUILD= or KSRC=
 	@scripts/lab endurance $(ARGS)
 
 conformance: ## the tests of the uAPI on a kernel of your own, case by case: KBUILD= or KSRC=
 	@scripts/lab conformance $(ARGS)
 
-vfio-selftests: ## the kernel's own tests of VFIO: they must say the same on the pristine kernel and on ours
+vfio-selftests: ## the kernel's own tests of VFIO, on the pristine kernel and on ours
 	@scripts/vfio-selftests
 
 mutants: ## faults in the kernel half, one at a time: each must be found by the guest tests (hours)

@@ -6,6 +6,7 @@
 fake_guests() {
 	needs rsync
 	fake_kernel
+	fake cargo <<<''
 	mkdir -p target/release
 	cat >target/release/lab <<-'EOF2'
 		#!/bin/bash
@@ -44,7 +45,7 @@ test_the_tests_of_vfio_say_the_same_on_both_kernels() {
 	same "$(cat output)" "$(
 		cat <<-'END'
 			TAP version 13
-			ok 1 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_device_test.reset, passed on both
+			ok 1 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_device_test.reset, on both
 			ok 2 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_irq_test.msi.enable # SKIP on both
 			ok 3 - 0000:00:10.0 vfio_pci_driver_test # SKIP on both
 			1..3
@@ -67,6 +68,13 @@ test_a_test_of_vfio_that_crashes_on_one_kernel_is_named() {
 	say ok '' 139 >says-ours
 	! vfio_selftests >output || fail 'it succeeded'
 	grep -q '^# skipped on the pristine kernel, ended with 139 on ours$' output
+}
+
+test_a_test_of_vfio_that_fails_on_both_kernels_is_a_failure() {
+	fake_guests
+	say 'not ok' '' >says
+	! vfio_selftests >output || fail 'it succeeded'
+	grep -q '^# failed on the pristine kernel, failed on ours$' output
 }
 
 test_a_guest_that_ends_early_is_no_result() {
