@@ -3,7 +3,6 @@
 
 use super::kernel::Kernel;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -26,8 +25,9 @@ pub fn socket(dir: &Path) -> PathBuf {
 pub fn describe(socket: &Path, kernel: &Kernel, out: &Path) -> io::Result<String> {
     let registers = registers(socket)?;
     fs::write(out.join(REGISTERS_FILE), &registers)?;
+    // A kernel without its symbols is told by its addresses.
     let symbols = fs::read_to_string(kernel.dir().join("System.map")).unwrap_or_default();
-    Ok(whereabouts(&registers, &symbols))
+    whereabouts(&registers, &symbols).ok_or_else(|| io::Error::other("it knows of no processor"))
 }
 
 fn registers(socket: &Path) -> io::Result<String> {
@@ -69,9 +69,9 @@ fn ask(mut stream: &UnixStream, answers: &mut impl BufRead, command: &Value) -> 
 }
 
 /// `CPU 0 in default_idle+0xf, halted; CPU 1 in multi_cpu_stop+0x52`: `registers` are as QEMU prints
-/// them, `symbols` as in System.map.
-fn whereabouts(registers: &str, symbols: &str) -> String {
-    let mut text = String::new();
+/// them, `symbols` as in System.map. None if there is no processor.
+fn whereabouts(registers: &str, symbols: &str) -> Option<String> {
+    let mut processors = Vec::new();
     let mut cpu = "?";
     for line in registers.lines() {
         if let Some(number) = line.strip_prefix("CPU#") {
@@ -80,18 +80,13 @@ fn whereabouts(registers: &str, symbols: &str) -> String {
         let Some(rip) = field(line, "RIP=") else {
             continue;
         };
-        let separator = if text.is_empty() { "" } else { "; " };
         let halted = match field(line, "HLT=") {
             Some("1") => ", halted",
             _ => "",
         };
-        let _ = write!(
-            text,
-            "{separator}CPU {cpu} in {}{halted}",
-            symbol(rip, symbols)
-        );
+        processors.push(format!("CPU {cpu} in {}{halted}", symbol(rip, symbols)));
     }
-    text
+    (!processors.is_empty()).then(|| processors.join("; "))
 }
 
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -142,7 +137,7 @@ RIP=ffffffff81001052 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0
     #[test]
     fn processors_are_where_the_symbols_say() {
         assert_eq!(
-            whereabouts(REGISTERS, SYMBOLS),
+            whereabouts(REGISTERS, SYMBOLS).unwrap(),
             "CPU 0 in default_idle+0xf, halted; CPU 1 in multi_cpu_stop+0x52"
         );
     }
@@ -150,11 +145,11 @@ RIP=ffffffff81001052 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0
     #[test]
     fn without_symbols_addresses_are_told() {
         assert_eq!(
-            whereabouts(REGISTERS, ""),
+            whereabouts(REGISTERS, "").unwrap(),
             "CPU 0 in ffffffff8100200f, halted; CPU 1 in ffffffff81001052"
         );
-        assert_eq!(whereabouts("", SYMBOLS), "");
-        assert_eq!(whereabouts("RIP=zz", SYMBOLS), "CPU ? in zz");
+        assert_eq!(whereabouts("", SYMBOLS), None);
+        assert_eq!(whereabouts("RIP=zz", SYMBOLS).unwrap(), "CPU ? in zz");
     }
 
     /// A monitor that gives these answers, after its greeting.
