@@ -13,7 +13,7 @@ pub const MEMORY: u32 = 2;
 const PAGE: u64 = 4096;
 
 /// What is published: the tags add.
-const PUBLISHED: Tph = Tph {
+pub const PUBLISHED: Tph = Tph {
     dmabuf_fd: -1,
     flags: TPH_ST | TPH_ST_EXT,
     steering_tag_ext: 0xf35a,

@@ -12,7 +12,7 @@
 //!    and returns the processing hint that belongs to it. The tag itself never gets here;
 //! 5. [`Driver::write`] lets the device write, with the tag of that entry.
 
-use crate::engine::{self, Copy, LIMIT};
+use crate::engine::{self, Copy, Hint, LIMIT, Namespace};
 use crate::iommufd::Ioas;
 use crate::page::{self, Page};
 use crate::pci;
@@ -21,83 +21,6 @@ use crate::vfio::Device;
 use std::fs::File;
 use std::io::{self, Error, ErrorKind, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-
-const HINT_PH_SHIFT: u32 = 16;
-const HINT_ST: u32 = 1 << 20;
-const HINT_EXT_ST: u32 = 3 << 20;
-const HINT_TABLE: u32 = 1 << 24;
-
-/// Namespaces of steering tags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Namespace {
-    /// 8-bit tags.
-    St,
-    /// 16-bit Extended tags.
-    Ext,
-}
-
-impl Namespace {
-    /// The flags of a request for a tag of it.
-    fn flags(self) -> u32 {
-        match self {
-            Self::St => 0,
-            Self::Ext => requester::EXTENDED,
-        }
-    }
-
-    /// TPH Requester Enable.
-    fn enable(self) -> u32 {
-        match self {
-            Self::St => requester::ENABLE,
-            Self::Ext => requester::ENABLE_EXT,
-        }
-    }
-
-    fn width(self) -> u32 {
-        match self {
-            Self::St => HINT_ST,
-            Self::Ext => HINT_EXT_ST,
-        }
-    }
-}
-
-/// How writes are hinted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hint {
-    /// With the tag in an entry of the ST table.
-    Entry {
-        /// Its number.
-        index: u16,
-        /// What is taken of it.
-        namespace: Namespace,
-        /// The processing hint.
-        ph: u8,
-    },
-    /// With this tag: for a device without an ST table.
-    Tag {
-        /// The tag.
-        tag: u16,
-        /// Its width.
-        namespace: Namespace,
-        /// The processing hint.
-        ph: u8,
-    },
-}
-
-impl Hint {
-    /// Value of the register HINT.
-    pub(crate) fn register(self) -> u32 {
-        let (from, st, namespace, ph) = match self {
-            Self::Entry {
-                index,
-                namespace,
-                ph,
-            } => (HINT_TABLE, index, namespace, ph),
-            Self::Tag { tag, namespace, ph } => (0, tag, namespace, ph),
-        };
-        from | namespace.width() | u32::from(ph) << HINT_PH_SHIFT | u32::from(st)
-    }
-}
 
 /// What a device reaches.
 #[derive(Debug)]
@@ -272,7 +195,7 @@ impl Driver {
             from: self.source_address,
             to: address,
             len: u32::try_from(4 * data.len()).map_err(Error::other)?,
-            hint: hint.map_or(0, Hint::register),
+            hint,
             vector: interrupt.map(|_| vector),
         };
         copy.begin(&registers)?;

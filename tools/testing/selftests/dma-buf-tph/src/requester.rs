@@ -3,15 +3,14 @@
 //! driver that it has in the kernel.
 
 use crate::accelerator::{self, Accelerator};
-use crate::driver::{Hint, Namespace};
-use crate::engine::{self, Copy};
+use crate::engine::{self, Copy, Hint, Namespace};
 use crate::page;
 use crate::pci::{self, CompleterType};
 use crate::tap::assert_errno;
 use crate::vfio::{Device, GET, PROBE, SET};
 use libc::EOPNOTSUPP;
 use std::fs;
-use std::io::{self, Error};
+use std::io::{self, Error, ErrorKind};
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -63,6 +62,24 @@ pub mod level {
     pub const LITERAL: i32 = 3;
     /// All of them.
     pub const ALL: RangeInclusive<i32> = NO_ST..=LITERAL;
+}
+
+impl Namespace {
+    /// The flags of a request for a tag of it.
+    pub(crate) fn flags(self) -> u32 {
+        match self {
+            Self::St => 0,
+            Self::Ext => EXTENDED,
+        }
+    }
+
+    /// TPH Requester Enable.
+    pub(crate) fn enable(self) -> u32 {
+        match self {
+            Self::St => ENABLE,
+            Self::Ext => ENABLE_EXT,
+        }
+    }
 }
 
 /// What a steering tag is for.
@@ -211,14 +228,14 @@ pub enum Written {
 pub const FROM_TABLE: Hint = Hint::Entry {
     index: 0,
     namespace: Namespace::St,
-    ph: 2,
+    ph: accelerator::PUBLISHED.ph,
 };
 
-/// The 8-bit tag that the accelerator publishes, see `accelerator.rs`.
+/// The 8-bit tag that the accelerator publishes.
 pub const FROM_USER: Hint = Hint::Tag {
-    tag: 0xf4,
+    tag: accelerator::PUBLISHED.steering_tag as u16,
     namespace: Namespace::St,
-    ph: 2,
+    ph: accelerator::PUBLISHED.ph,
 };
 
 /// A requester that user space owns.
@@ -268,11 +285,11 @@ pub fn open_with(
     level: i32,
     open: impl FnOnce(&pci::Device) -> io::Result<Device>,
 ) -> io::Result<Device> {
-    set_level(level).map_err(|error| {
-        Error::new(
-            error.kind(),
-            format!("vfio-pci of this kernel has no parameter tph, it lacks VFIO_PCI_TPH: {error}"),
-        )
+    set_level(level).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            Error::other("vfio-pci of this kernel has no parameter tph, it lacks VFIO_PCI_TPH")
+        }
+        _ => error,
     })?;
     let vfio = pdev.release().and_then(|()| open(pdev));
     set_level(0)?;
@@ -313,16 +330,16 @@ impl Requester {
     }
 
     /// [`Requester::opted_in`], enabled in device specific mode with this TPH Requester Enable.
+    ///
+    /// # Panics
+    ///
+    /// If the device does not have it then.
+    #[track_caller]
     pub fn enabled(id: u16, level: i32, enable: u32) -> io::Result<Self> {
         let requester = Self::opted_in(id, level)?;
-        let control = DEVICE_SPECIFIC | enable;
-        requester.control(control)?;
-        match requester.seen(CONTROL)? {
-            seen if seen == control => Ok(requester),
-            seen => Err(Error::other(format!(
-                "control is {seen:#x}, not {control:#x}"
-            ))),
-        }
+        requester.control(DEVICE_SPECIFIC | enable)?;
+        requester.assert_control(DEVICE_SPECIFIC | enable);
+        Ok(requester)
     }
 
     /// Opts in.
@@ -452,7 +469,7 @@ impl Requester {
             from: bar + FROM,
             to: bar + TO,
             len: size_of_val(&DATA) as u32,
-            hint: hint.register(),
+            hint: Some(hint),
             vector: None,
         };
         copy.begin(&registers)?;

@@ -8,7 +8,8 @@
 
 use clap::Parser;
 use dma_buf_tph::demo::{self, Publish, Step};
-use dma_buf_tph::driver::{Driver, Hint, Namespace};
+use dma_buf_tph::driver::Driver;
+use dma_buf_tph::engine::{Hint, Namespace};
 use dma_buf_tph::page::Page;
 use dma_buf_tph::pci::{self, CompleterType};
 use dma_buf_tph::requester::{self, Source};

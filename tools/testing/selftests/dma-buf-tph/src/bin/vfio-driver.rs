@@ -4,7 +4,8 @@
 //! completer type, and where there is none.
 
 use dma_buf_tph::accelerator::{Accelerator, State};
-use dma_buf_tph::driver::{Driver, Hint, Namespace};
+use dma_buf_tph::driver::Driver;
+use dma_buf_tph::engine::{Hint, Namespace};
 use dma_buf_tph::page::Page;
 use dma_buf_tph::pci;
 use dma_buf_tph::requester::{

@@ -5,7 +5,7 @@
 //! from what the accelerator makes of a write. Here all devices are integrated endpoints, so no CPU
 //! has a tag for them: `vfio-tph-root-port` tests that.
 
-use dma_buf_tph::accelerator::Accelerator;
+use dma_buf_tph::accelerator::{self, Accelerator};
 use dma_buf_tph::pci::{self, CompleterType, INITIATOR, INITIATOR_EXT};
 use dma_buf_tph::requester::{
     DEVICE_SPECIFIC, ENABLE, ENABLE_EXT, ENTRIES, EXTENDED, Entry, FROM_TABLE, FROM_USER, HEADER,
@@ -19,14 +19,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 
-/// What the lab's accelerators publish, see `accelerator.rs`.
+/// What the lab's accelerators publish.
 const PUBLISHED: Resolved = Resolved {
-    steering_tag: 0xf4,
-    ph: 2,
+    steering_tag: accelerator::PUBLISHED.steering_tag as u16,
+    ph: accelerator::PUBLISHED.ph,
 };
 const PUBLISHED_EXT: Resolved = Resolved {
-    steering_tag: 0xf35a,
-    ph: 2,
+    steering_tag: accelerator::PUBLISHED.steering_tag_ext,
+    ph: accelerator::PUBLISHED.ph,
 };
 
 fn resolve_at_each_level() {

@@ -2,7 +2,7 @@
 //! At the lowest policy level no user gets a tag onto the wire, whatever it tries. The lab looks at
 //! the trace of all that, too: no write to the accelerator has a hint there.
 
-use dma_buf_tph::accelerator::Accelerator;
+use dma_buf_tph::accelerator::{Accelerator, PUBLISHED};
 use dma_buf_tph::engine;
 use dma_buf_tph::pci;
 use dma_buf_tph::requester::{
@@ -10,18 +10,22 @@ use dma_buf_tph::requester::{
     INTERRUPT_VECTOR, Requester, Resolved, ST, Source, TABLE, Written, level,
 };
 use dma_buf_tph::tap::{self, assert_errno};
-use libc::EOPNOTSUPP;
+use libc::{EINVAL, EOPNOTSUPP};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 /// The page of BAR 0 with the MSI-X table, and its entries.
 const MSIX: u64 = 0x1000;
 const VECTORS: usize = 4;
-const TAG: u16 = 0xf4;
+const TAG: u16 = PUBLISHED.steering_tag as u16;
 
-/// Whether an initiator has an ST table that it can read.
-fn has_table(id: u16) -> bool {
-    ![pci::INITIATOR_MSIX, pci::INITIATOR_NO_TABLE].contains(&id)
+/// Why an initiator has no entry of an ST table to send, if it has none: its STATUS.
+fn no_table(id: u16) -> Option<&'static str> {
+    match id {
+        pci::INITIATOR_NO_TABLE => Some("error 3"),
+        pci::INITIATOR_MSIX => Some("error 6"),
+        _ => None,
+    }
 }
 
 /// Neither the table nor a register lets the device send a hint.
@@ -29,11 +33,13 @@ fn has_table(id: u16) -> bool {
 fn writes_without_a_tag(requester: &Requester, accelerator: &Accelerator, id: u16) {
     let from_user = requester.write_to(accelerator, FROM_USER).unwrap();
     assert_eq!(from_user, Written::Dropped);
-    match requester.write_to(accelerator, FROM_TABLE) {
-        Ok(from_table) => assert_eq!(from_table, Written::Dropped),
-        // The device has no such entry.
-        Err(_) if !has_table(id) => (),
-        Err(error) => panic!("{error}"),
+    let from_table = requester.write_to(accelerator, FROM_TABLE);
+    match no_table(id) {
+        Some(status) => {
+            let error = from_table.unwrap_err().to_string();
+            assert!(error.ends_with(status), "{error}");
+        }
+        None => assert_eq!(from_table.unwrap(), Written::Dropped),
     }
 
     // Again, through a mapping of the registers.
@@ -49,9 +55,9 @@ fn writes_without_a_tag(requester: &Requester, accelerator: &Accelerator, id: u1
     }
 }
 
-/// What belongs to the table is refused.
+/// What belongs to the table is refused, and who asks for a tag gets none.
 #[track_caller]
-fn no_entry(requester: &Requester, accelerator: &Accelerator, id: u16) {
+fn no_entry(requester: &Requester, accelerator: &Accelerator, id: u16, opted_in: bool) {
     let dmabuf = Source::of(accelerator.dmabuf.as_fd());
     assert_errno(requester.probe(ST), EOPNOTSUPP);
     for flags in [0, EXTENDED] {
@@ -64,13 +70,19 @@ fn no_entry(requester: &Requester, accelerator: &Accelerator, id: u16) {
             requester.assert_refused(flags, &[Entry::new(0, source)], EOPNOTSUPP);
         }
         assert_errno(requester.resolve(flags, Source::Cpu(0)), EOPNOTSUPP);
-        if let Ok(Resolved { steering_tag, .. }) = requester.resolve(flags, dmabuf) {
-            assert_eq!(steering_tag, 0);
+        let resolved = requester.resolve(flags, dmabuf);
+        if flags == EXTENDED && id == pci::INITIATOR {
+            assert_errno(resolved, EOPNOTSUPP);
+        } else if opted_in {
+            let (steering_tag, ph) = (0, PUBLISHED.ph);
+            assert_eq!(resolved.unwrap(), Resolved { steering_tag, ph });
+        } else {
+            assert_errno(resolved, EINVAL);
         }
     }
     requester.write(TABLE, &TAG.to_le_bytes()).unwrap();
     requester.write(CONTROL + 2, &[0xff; 4]).unwrap();
-    if has_table(id) {
+    if no_table(id).is_none() {
         requester.assert_table(&[]);
     }
 }
@@ -94,7 +106,7 @@ fn no_tag(id: u16) {
     let accelerator = Accelerator::open().unwrap();
     let pdev = pci::Device::find_behind(id, false).unwrap();
     let requester = Requester::open_device(pdev, level::NO_ST).unwrap();
-    let everything = || {
+    let everything = |opted_in| {
         for mode in [0, INTERRUPT_VECTOR, DEVICE_SPECIFIC, 7] {
             for enable in [0, ENABLE, 2 << 8, ENABLE_EXT] {
                 requester.control(mode | enable).unwrap();
@@ -103,7 +115,7 @@ fn no_tag(id: u16) {
                     .write(CONTROL + 1, &[(enable >> 8) as u8])
                     .unwrap();
                 requester.write(CONTROL, &[mode as u8]).unwrap();
-                no_entry(&requester, &accelerator, id);
+                no_entry(&requester, &accelerator, id, opted_in);
                 writes_without_a_tag(&requester, &accelerator, id);
             }
         }
@@ -112,13 +124,13 @@ fn no_tag(id: u16) {
             writes_without_a_tag(&requester, &accelerator, id);
         }
     };
-    everything();
+    everything(false);
     requester.opt_in().unwrap();
-    everything();
+    everything(true);
     requester.vfio.reset().unwrap();
-    everything();
+    everything(true);
     requester.vfio.function_level_reset().unwrap();
-    everything();
+    everything(true);
 }
 
 fn main() -> ExitCode {
