@@ -23,31 +23,10 @@ rust_helper_pcie_tph_get_cpu_st_req_type(struct pci_dev *pdev,
 	return pcie_tph_get_cpu_st_req_type(pdev, mem_type, req_type, cpu, tag);
 }
 
-__rust_helper int rust_helper_pcie_enable_tph_req_type(struct pci_dev *pdev,
-						       int mode, u8 req_type)
-{
-	return pcie_enable_tph_req_type(pdev, mode, req_type);
-}
-
-__rust_helper u8 rust_helper_pcie_tph_supported_req_type(struct pci_dev *pdev)
-{
-	return pcie_tph_supported_req_type(pdev);
-}
-
-__rust_helper u32 rust_helper_pcie_tph_requester(struct pci_dev *pdev)
-{
-	return pcie_tph_requester(pdev);
-}
-
 __rust_helper int rust_helper_pcie_tph_set_st_entry(struct pci_dev *pdev,
 						    unsigned int index, u16 tag)
 {
 	return pcie_tph_set_st_entry(pdev, index, tag);
-}
-
-__rust_helper void rust_helper_pcie_tph_reset(struct pci_dev *pdev)
-{
-	pcie_tph_reset(pdev);
 }
 
 __rust_helper u16 rust_helper_pcie_tph_get_st_table_size(struct pci_dev *pdev)
