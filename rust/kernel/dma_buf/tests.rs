@@ -309,7 +309,7 @@ impl Revocation {
 }
 
 #[macros::kunit_tests(rust_dma_buf)]
-mod tests {
+mod cases {
     use super::*;
     use crate::time::{
         delay::fsleep,
