@@ -127,15 +127,32 @@ is_configured() {
 	echo "$key" >"$build/config.key"
 }
 
-# sparse_is_clean INDEX: about the files that the patch changes. rust/helpers/ is one object.
+# The objects of the C files on standard input. rust/helpers/ is one.
+objects() { sed -E 's,^rust/helpers/.*,rust/helpers/helpers.c,; s/\.c$/.o/' | LC_ALL=C sort -u; }
+
+# What sparse says, without the numbers of lines, as often as it says it.
+sparse_warnings() { sed -nE "s,^$STATE/tree/,,; s/^([^:]+):[0-9]+:[0-9]+: (warning|error): /\1: \2: /p" "$1" | LC_ALL=C sort; }
+
+# base_sparse FILE...: what sparse says of these C files in the pristine kernel.
+base_sparse() {
+	local log=$LOGS/sparse-base.log objects
+	tree_of base
+	is_configured m "$log"
+	mapfile -t objects < <(printf '%s\n' "$@" | objects)
+	attempt 'the pristine kernel: sparse' "$log" series_kernel_make m C=2 CHECK=sparse "${objects[@]}"
+	sparse_warnings "$log" >"$(series_build m)/sparse"
+}
+
+# sparse_is_clean INDEX: about the files that the patch changes, but for what is said of the pristine kernel.
 sparse_is_clean() {
-	local log objects
+	local log objects new
 	log=$LOGS/sparse-$(printf '%02d' $(($1 + 1))).log
 	tree_of "$1"
-	mapfile -t objects < <(changed "$1" '\.c$' | sed -E 's,^rust/helpers/.*,rust/helpers/helpers.c,; s/\.c$/.o/' | LC_ALL=C sort -u)
 	is_configured m "$log"
+	mapfile -t objects < <(changed "$1" '\.c$' | objects)
 	attempt "patch $(($1 + 1)): sparse" "$log" series_kernel_make m C=2 CHECK=sparse "${objects[@]}"
-	! grep -qE ': (warning|error): ' "$log" || because "$(grep -m 3 -E ': (warning|error): ' "$log")"
+	new=$(LC_ALL=C comm -13 "$(series_build m)/sparse" <(sparse_warnings "$log"))
+	[[ ! $new ]] || because "$new"
 }
 
 # What rustdoc warns of, without the numbers of lines.
