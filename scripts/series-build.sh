@@ -127,8 +127,15 @@ is_configured() {
 	echo "$key" >"$build/config.key"
 }
 
-# The objects of the C files on standard input. rust/helpers/ is one.
-objects() { sed -E 's,^rust/helpers/.*,rust/helpers/helpers.c,; s/\.c$/.o/' | LC_ALL=C sort -u; }
+# The objects of the C files on standard input. A file that another one of its folder includes is in that one's.
+objects() {
+	local path includer
+	while read -r path; do
+		includer=$(cd "$STATE/tree" && grep -lF "#include \"${path##*/}\"" "${path%/*}"/*.c || true)
+		path=${includer:-$path}
+		echo "${path%.c}.o"
+	done | LC_ALL=C sort -u
+}
 
 # What sparse says, without the numbers of lines, as often as it says it.
 sparse_warnings() { sed -nE "s,^$STATE/tree/,,; s/^([^:]+):[0-9]+:[0-9]+: (warning|error): /\1: \2: /p" "$1" | LC_ALL=C sort; }

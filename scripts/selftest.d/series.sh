@@ -264,6 +264,7 @@ fake_builds() {
 			sed 's,^// ,,' "$2/rust/kernel/new.rs"
 			;;
 		*C=2*)
+			echo "$*" >>"$T/checked"
 			cat "$T/sparse-says" 2>/dev/null
 			! grep -q TWO "$2/drivers/base/core.c" || cat "$T/sparse-says-of-ours" 2>/dev/null
 			exit 0
@@ -333,6 +334,15 @@ test_what_sparse_says_only_of_a_patch_fails() {
 	! series_check --patch 1 >output 2>log || fail 'it succeeded'
 	grep -q '^# core.c: warning: different address spaces' output || fail "$(<output)"
 	grep -q '^ok .*the pristine kernel: sparse' output
+}
+
+test_sparse_reads_a_file_where_it_is_included() {
+	fake_series
+	fake_builds
+	echo 'int part;' >repo/drivers/new/part.c
+	echo '#include "part.c"' >repo/drivers/new/new.c
+	series_check --patch 2 >output 2>log || fail "$(<output)"
+	grep -q 'CHECK=sparse drivers/new/new.o$' checked || fail "$(<checked)"
 }
 
 test_what_kernel_doc_says_only_of_a_patch_fails() {
