@@ -239,6 +239,11 @@ impl Device {
         )
     }
 
+    /// Allows only these ways to reset it: none by an empty string, all that it has by `default`.
+    pub fn set_reset_methods(&self, names: &str) -> io::Result<()> {
+        fs::write(self.sysfs.join("reset_method"), format!("{names}\n"))
+    }
+
     /// Whether an IOMMU translates the addresses of its requests.
     #[must_use]
     pub fn has_iommu(&self) -> bool {

@@ -2,10 +2,10 @@
 //! Tests of a requester that user space owns: resets, the next user, sleep, and everything at once.
 
 use dma_buf_tph::accelerator::Accelerator;
-use dma_buf_tph::pci::INITIATOR_EXT;
+use dma_buf_tph::pci::{self, INITIATOR_EXT};
 use dma_buf_tph::requester::{
     CAPABILITY, CONTROL, DEVICE_SPECIFIC, ENABLE, ENABLE_EXT, EXTENDED, Entry, FROM_TABLE, HEADER,
-    NO_ST, Requester, Resolved, Source, UNTOUCHED, Written, level,
+    NO_ST, Requester, Resolved, Source, TABLE, UNTOUCHED, Written, level,
 };
 use dma_buf_tph::tap::{self, assert_errno};
 use dma_buf_tph::vfio::SET;
@@ -63,6 +63,50 @@ fn closed() {
         .unwrap();
     requester.vfio.close().unwrap();
     assert_eq!(requester.real(CONTROL).unwrap(), 0);
+    requester.assert_table(&[]);
+}
+
+/// A device that the kernel cannot reset while this exists.
+struct WithoutReset(pci::Device);
+
+impl WithoutReset {
+    fn new(id: u16) -> Self {
+        let pdev = pci::Device::find(id).unwrap();
+        pdev.set_reset_methods("").unwrap();
+        Self(pdev)
+    }
+}
+
+impl Drop for WithoutReset {
+    fn drop(&mut self) {
+        self.0.set_reset_methods("default").unwrap();
+    }
+}
+
+/// A reset would turn TPH off, too.
+fn changes_hands_without_reset() {
+    const CONTROLLED: u32 = DEVICE_SPECIFIC | ENABLE_EXT;
+
+    let _without = WithoutReset::new(INITIATOR_EXT);
+    let requester = Requester::enabled(INITIATOR_EXT, level::LITERAL, ENABLE_EXT).unwrap();
+    assert_errno(requester.vfio.reset(), EINVAL);
+    requester
+        .set_one(EXTENDED, 3, Source::Literal(0xbef0))
+        .unwrap();
+    requester.vfio.close().unwrap();
+    assert_eq!(requester.real(CONTROL).unwrap(), 0);
+    requester.assert_table(&[]);
+
+    // Nobody has it, and root writes to it.
+    for (offset, bytes) in [(CONTROL, CONTROLLED), (TABLE, 0x1234_5678)] {
+        let offset = requester.offset(offset);
+        let pdev = &requester.pdev;
+        pdev.write_config(offset, &bytes.to_le_bytes()).unwrap();
+    }
+    assert_eq!(requester.real(CONTROL).unwrap(), CONTROLLED);
+    requester.assert_table(&[(0, 0x5678), (1, 0x1234)]);
+    let requester = requester.reopen().unwrap();
+    requester.assert_control(0);
     requester.assert_table(&[]);
 }
 
@@ -257,6 +301,10 @@ fn main() -> ExitCode {
         ("vfio case 28: resets", Box::new(resets)),
         ("vfio case 29: the next user", Box::new(next_user)),
         ("vfio case 29: closed", Box::new(closed)),
+        (
+            "vfio case 29: it changes hands without a reset",
+            Box::new(changes_hands_without_reset),
+        ),
         ("vfio case 30: the device is asleep", Box::new(asleep)),
         ("vfio case 30: the device is suspended", Box::new(low_power)),
         (
