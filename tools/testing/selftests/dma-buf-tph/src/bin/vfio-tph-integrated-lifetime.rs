@@ -56,7 +56,8 @@ fn next_user() {
     requester.assert_refused(0, &[Entry::literal(0, 1)], EINVAL);
 }
 
-fn closed() {
+/// A requester that was enabled, and is off now that it is closed.
+fn close_enabled() -> Requester {
     let requester = Requester::enabled(INITIATOR_EXT, level::LITERAL, ENABLE_EXT).unwrap();
     requester
         .set_one(EXTENDED, 3, Source::Literal(0xbef0))
@@ -64,6 +65,11 @@ fn closed() {
     requester.vfio.close().unwrap();
     assert_eq!(requester.real(CONTROL).unwrap(), 0);
     requester.assert_table(&[]);
+    requester
+}
+
+fn closed() {
+    close_enabled();
 }
 
 /// A device that the kernel cannot reset while this exists.
@@ -88,15 +94,7 @@ fn changes_hands_without_reset() {
     const CONTROLLED: u32 = DEVICE_SPECIFIC | ENABLE_EXT;
 
     let _without = WithoutReset::new(INITIATOR_EXT);
-    let requester = Requester::enabled(INITIATOR_EXT, level::LITERAL, ENABLE_EXT).unwrap();
-    assert_errno(requester.vfio.reset(), EINVAL);
-    requester
-        .set_one(EXTENDED, 3, Source::Literal(0xbef0))
-        .unwrap();
-    requester.vfio.close().unwrap();
-    assert_eq!(requester.real(CONTROL).unwrap(), 0);
-    requester.assert_table(&[]);
-
+    let requester = close_enabled();
     // Nobody has it, and root writes to it.
     for (offset, bytes) in [(CONTROL, CONTROLLED), (TABLE, 0x1234_5678)] {
         let offset = requester.offset(offset);
@@ -108,6 +106,7 @@ fn changes_hands_without_reset() {
     let requester = requester.reopen().unwrap();
     requester.assert_control(0);
     requester.assert_table(&[]);
+    assert_errno(requester.vfio.reset(), EINVAL);
 }
 
 fn asleep() {
