@@ -64,7 +64,8 @@ test_a_test_of_vfio_that_fails_on_one_kernel_is_named() {
 	say 'not ok' '' >says-ours
 	! vfio_selftests >output || fail 'it succeeded'
 	grep -q '^not ok 2 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_irq_test.msi.enable$' output
-	grep -q '^# skipped on the pristine kernel, failed on ours$' output
+	grep -q '^# on the pristine kernel: skipped: MSI: not supported$' output
+	grep -q '^# on ours: failed$' output
 	grep -q '^1 passed, 1 failed, 2 skipped$' output
 }
 
@@ -72,14 +73,31 @@ test_a_test_of_vfio_that_crashes_on_one_kernel_is_named() {
 	fake_guests
 	say ok '' 139 >says-ours
 	! vfio_selftests >output || fail 'it succeeded'
-	grep -q '^# skipped on the pristine kernel, ended with 139 on ours$' output
+	grep -q '^# on the pristine kernel: skipped: No driver found for device 0000:00:10.0$' output
+	grep -q '^# on ours: ended with 139$' output
 }
 
 test_a_test_of_vfio_that_fails_on_both_kernels_is_a_failure() {
 	fake_guests
 	say 'not ok' '' >says
 	! vfio_selftests >output || fail 'it succeeded'
-	grep -q '^# failed on the pristine kernel, failed on ours$' output
+	grep -q '^# on the pristine kernel: failed$' output
+	grep -q '^# on ours: failed$' output
+}
+
+test_a_test_of_vfio_that_is_skipped_for_another_reason_is_named() {
+	fake_guests
+	say ok ' # SKIP cannot open the device' >says-ours
+	! vfio_selftests >output || fail 'it succeeded'
+	grep -q '^# on ours: skipped: cannot open the device$' output
+	grep -q '^1 passed, 1 failed, 2 skipped$' output
+}
+
+test_a_test_of_vfio_that_is_skipped_without_a_reason_is_a_failure() {
+	fake_guests
+	say ok ' # SKIP' >says
+	! vfio_selftests >output || fail 'it succeeded'
+	grep -q '^not ok 2 - 0000:00:10.0 vfio_pci_device_test: vfio_pci_irq_test.msi.enable$' output
 }
 
 test_a_guest_that_ends_early_is_no_result() {
