@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 "use strict";
 // What the page says, it says without this. Here are two comforts: a click on a hint shows that hint alone,
 // and a field above the TLPs shows those whose row has some text.
