@@ -2,6 +2,7 @@
 //! What holds for the files of the repository.
 
 mod licences;
+mod pages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
