@@ -26,7 +26,9 @@ const INFO_SIZE: u32 = size_of::<vfio_region_info>() as u32;
 
 /// What a model may use while its client writes a register.
 pub struct Context<'a> {
+    /// The function's configuration space.
     pub config: &'a ConfigSpace,
+    /// Its port to the fabric.
     pub port: &'a Port,
 }
 
@@ -335,7 +337,7 @@ mod tests {
     fn function_on(fabric: &Fabric) -> Function {
         let port = fabric.attach("function", ID, None).unwrap();
         let config = InitiatorConfig::default().config_space(Mode::Flit, 0);
-        let interrupt = Arc::new(Interrupt::new(1));
+        let interrupt = Arc::new(Interrupt::new(&config));
         let mut function = Function::new("function", config, port, interrupt, Box::new(Nothing));
         let memory = tempfile::tempfile().unwrap();
         memory.set_len(0x1000).unwrap();

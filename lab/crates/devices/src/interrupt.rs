@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The MSI-X vectors of a function, as the client's eventfds.
 
+use crate::config::ConfigSpace;
 use std::{
     fs::File,
     io::{self, Write},
@@ -17,17 +18,25 @@ use vfio_bindings::bindings::vfio::{
 pub struct Interrupt(Mutex<Vec<Option<File>>>);
 
 impl Interrupt {
-    /// `vectors` of them, none connected.
-    pub fn new(vectors: u16) -> Self {
-        Self(Mutex::new((0..vectors).map(|_| None).collect()))
+    /// As many vectors as the MSI-X capability of `config` has, none connected.
+    #[must_use]
+    pub fn new(config: &ConfigSpace) -> Self {
+        Self(Mutex::new((0..config.vectors()).map(|_| None).collect()))
     }
 
     /// How many vectors there are.
+    ///
+    /// # Panics
+    /// If a thread panicked that used the interrupt.
+    #[must_use]
     pub fn vectors(&self) -> u32 {
         u32::try_from(self.eventfds().len()).expect("made of 16 bits")
     }
 
-    /// Raises a vector.
+    /// Raises a vector; one that there is not, or that is not connected, is nobody's.
+    ///
+    /// # Panics
+    /// If a thread panicked that used the interrupt.
     pub fn raise(&self, vector: u32) {
         let mut eventfds = self.eventfds();
         let eventfd = usize::try_from(vector)
@@ -43,7 +52,7 @@ impl Interrupt {
     /// SET_IRQS for MSI-X: connects or disconnects eventfds, or raises vectors.
     ///
     /// A client disconnects all by a count of 0, or some by naming them without descriptors.
-    pub fn set(&self, flags: u32, start: u32, count: u32, fds: Vec<File>) -> io::Result<()> {
+    pub(crate) fn set(&self, flags: u32, start: u32, count: u32, fds: Vec<File>) -> io::Result<()> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let end = start.checked_add(count).ok_or_else(invalid)?;
         if end > self.vectors() || fds.len() > count as usize {

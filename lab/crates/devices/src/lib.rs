@@ -1,22 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PCIe endpoints with TPH, served to a stock QEMU over vfio-user.
 //!
-//! Three kinds of endpoint share one [`fabric::Fabric`]: the [`accelerator`] (a completer whose
-//! memory acts on the arriving steering tag), the [`initiator`] (a requester that emits memory
-//! writes with hints) and the [`connectx`] (a requester that the mlx5 drivers of Linux use). Each is
-//! one PCI function with a full [`config`] space and one unix socket.
+//! The endpoints of a [`Topology`] share one [`fabric::Fabric`]; each is one PCI function with a
+//! full [`config`] space and one unix socket. What an endpoint is, its [`Device`] says. Two are here,
+//! the [`accelerator`] (a completer whose memory acts on the arriving steering tag) and the
+//! [`initiator`] (a requester that emits memory writes with hints); any other crate may hold more.
+//!
+//! # How to write one
+//!
+//! A type that holds the device's options implements [`Device`]: it puts a configuration space
+//! together with [`config::ConfigBuilder`], makes an [`Interrupt`] of it, and hands over a [`Model`],
+//! which the client's accesses to the BARs reach. Requests of peers reach its [`fabric::Completer`],
+//! if it has one. Requests of its own it sends by a [`fabric::Requester`] of the port that it finds in
+//! the [`Context`] of a register write, from a thread of its own. [`registers`] and [`SharedMemory`]
+//! are what a BAR can be made of.
 //!
 //! # How to run them
 //!
 //! ```no_run
-//! use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Kind, Topology};
+//! use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Topology};
 //! use std::path::Path;
 //! use tlp::{Bdf, Mode};
 //!
 //! let running = devices::serve(&Topology {
 //!     mode: Mode::Flit,
 //!     iommu: None,
-//!     dying: Default::default(),
+//!     crash: Default::default(),
 //!     trace_dir: Some("out/demo".into()), // must exist; gets trace.pcapng
 //!     trace_limit: fabric::trace::DEFAULT_LIMIT,
 //!     endpoints: vec![
@@ -25,14 +34,14 @@
 //!             socket: "run/initiator.sock".into(),
 //!             bdf: Bdf::new(0, 0x10, 0),
 //!             path: "pcie.0/00:10.0".into(),
-//!             kind: Kind::Initiator(InitiatorConfig::default()),
+//!             device: Box::new(InitiatorConfig::default()),
 //!         },
 //!         Endpoint {
 //!             name: "accelerator".into(),
 //!             socket: "run/accelerator.sock".into(),
 //!             bdf: Bdf::new(0, 0x11, 0),
 //!             path: "pcie.0/00:11.0".into(),
-//!             kind: Kind::Accelerator(AcceleratorConfig::default()),
+//!             device: Box::new(AcceleratorConfig::default()),
 //!         },
 //!     ],
 //! })?;
@@ -55,18 +64,24 @@
 pub mod accelerator;
 pub mod config;
 pub mod connectx;
-mod die;
+pub mod crash;
+mod device;
 mod function;
 pub mod ids;
 pub mod initiator;
 mod interrupt;
 mod memory;
 mod monitor;
-mod registers;
+pub mod registers;
 mod topology;
 mod vtd;
 
-pub use accelerator::{AcceleratorConfig, CompleterType};
+pub use accelerator::AcceleratorConfig;
+pub use config::CompleterType;
 pub use connectx::{ConnectXConfig, Profile};
+pub use device::{Device, Parts, Slot};
+pub use function::{Context, Model};
 pub use initiator::InitiatorConfig;
-pub use topology::{Endpoint, Error, Kind, Running, Topology, serve};
+pub use interrupt::Interrupt;
+pub use memory::SharedMemory;
+pub use topology::{Endpoint, Error, Running, Topology, serve};

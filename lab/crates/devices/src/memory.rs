@@ -16,6 +16,9 @@ pub struct SharedMemory {
 
 impl SharedMemory {
     /// `size` bytes; `name` is what /proc shows.
+    ///
+    /// # Errors
+    /// If there is no such memory.
     pub fn new(name: &str, size: u64) -> io::Result<Self> {
         let file = File::from(memfd_create(
             name,
@@ -31,6 +34,7 @@ impl SharedMemory {
     }
 
     /// The descriptor that a client maps; owned by this value.
+    #[must_use]
     pub fn fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
@@ -53,6 +57,7 @@ impl SharedMemory {
     }
 
     /// The 32-bit little-endian lane at `offset`, a multiple of 4.
+    #[must_use]
     pub fn lane(&self, offset: u64) -> Option<u32> {
         let offset = usize::try_from(offset).ok()?;
         let lane = self

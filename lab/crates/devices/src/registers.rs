@@ -35,12 +35,14 @@ pub fn write(offset: u64, data: &[u8], mut register: impl FnMut(usize, u32)) {
 }
 
 /// The lower register of a 64-bit pair.
+#[must_use]
 pub const fn low(value: u64) -> u32 {
     let [a, b, c, d, ..] = value.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
 
 /// The upper register of a 64-bit pair.
+#[must_use]
 pub const fn high(value: u64) -> u32 {
     low(value >> 32)
 }

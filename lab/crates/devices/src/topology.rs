@@ -2,12 +2,13 @@
 //! A set of endpoints, and serving it.
 
 use crate::{
-    AcceleratorConfig, ConnectXConfig, InitiatorConfig, accelerator::Accelerator,
-    connectx::ConnectX, function::Function, initiator::Initiator, interrupt::Interrupt,
-    monitor::Monitor, vtd::VtD,
+    device::{Device, Slot},
+    function::Function,
+    monitor::Monitor,
+    vtd::VtD,
 };
 use fabric::{
-    AttachError, Completer, Fabric,
+    AttachError, Fabric,
     trace::{Tap, TapError},
 };
 use std::{
@@ -22,19 +23,19 @@ use tlp::{Bdf, Mode};
 use vfio_user::Server;
 
 /// Endpoints on one fabric.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Topology {
     /// Mode of every link.
     pub mode: Mode,
     /// Socket of the monitor (QMP) of a QEMU with an `intel-iommu`, whose translations then apply to
     /// all requests; it need not listen before the first DMA. Without one there is no IOMMU.
     pub iommu: Option<PathBuf>,
-    /// Once true, the process dies (SIGKILL) as soon as a driver looks at an initiator whose copy is on
+    /// Once true, the process crashes (SIGKILL) as soon as a driver looks at an initiator whose copy is on
     /// its way, or at an RDMA adapter that is busy, at a moment that nobody can foresee.
     ///
     /// QEMU then waits for the answer to that access, so there is no other one under way: QEMU 11.1
     /// aborts if a server leaves a request unread.
-    pub dying: Arc<AtomicBool>,
+    pub crash: Arc<AtomicBool>,
     /// Existing directory for the trace; without one nothing is recorded.
     pub trace_dir: Option<PathBuf>,
     /// About how many bytes the trace may have; what is beyond is counted only.
@@ -44,7 +45,7 @@ pub struct Topology {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Endpoint {
     /// What traces and messages call it; unique, and not "host".
     pub name: String,
@@ -56,18 +57,7 @@ pub struct Endpoint {
     /// Where it is, for those who draw a trace: see [`Tap::placed`].
     pub path: String,
     /// What it is.
-    pub kind: Kind,
-}
-
-/// Kinds of endpoint.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// A requester, see [`crate::initiator`].
-    Initiator(InitiatorConfig),
-    /// A completer, see [`crate::accelerator`].
-    Accelerator(AcceleratorConfig),
-    /// An RDMA adapter, see [`crate::connectx`].
-    ConnectX(ConnectXConfig),
+    pub device: Box<dyn Device>,
 }
 
 /// Why endpoints cannot be served.
@@ -84,17 +74,17 @@ pub enum Error {
         /// Why.
         source: AttachError,
     },
-    /// The accelerator's memory is not a power of two of 4 KiB at least.
-    #[error("endpoint {name}: memory of {size:#x} bytes, it must be a power of two from 0x1000 on")]
-    MemorySize {
+    /// The device cannot be built.
+    #[error("endpoint {name}: {source}")]
+    Device {
         /// The endpoint.
         name: String,
-        /// Bytes asked for.
-        size: u64,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Memory or a thread is not to be had.
-    #[error("endpoint {name}: {source}")]
-    Resources {
+    /// The endpoint's thread cannot be started.
+    #[error("endpoint {name}: no thread: {source}")]
+    Thread {
         /// The endpoint.
         name: String,
         /// Why.
@@ -170,7 +160,7 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
         .endpoints
         .iter()
         .map(|endpoint| {
-            let function = make(endpoint, topology, &fabric)?;
+            let function = build(endpoint, topology, &fabric)?;
             let server = listen(endpoint, &function)?;
             Ok((endpoint, function, server))
         })
@@ -189,7 +179,7 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
                 function.disconnect();
                 (result, complaint)
             })
-            .map_err(|source| Error::Resources {
+            .map_err(|source| Error::Thread {
                 name: endpoint.name.clone(),
                 source,
             })?;
@@ -258,64 +248,35 @@ impl Drop for OnDrop {
     }
 }
 
-fn make(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Function, Error> {
-    let mode = topology.mode;
+fn build(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Function, Error> {
     let name = &endpoint.name;
-    let resources = |source| Error::Resources {
-        name: name.clone(),
-        source,
+    let slot = Slot {
+        name,
+        bdf: endpoint.bdf,
+        mode: topology.mode,
+        trace_dir: topology.trace_dir.as_deref(),
+        crash: &topology.crash,
     };
-    let attach = |completer: Option<Arc<dyn Completer>>| {
-        fabric
-            .attach(name, endpoint.bdf, completer)
-            .map_err(|source| Error::Attach {
-                name: name.clone(),
-                source,
-            })
-    };
-    let interrupt = Arc::new(Interrupt::new(match endpoint.kind {
-        Kind::Initiator(config) => config.vectors(),
-        Kind::Accelerator(_) => 1,
-        Kind::ConnectX(config) => config.vectors,
-    }));
-    let serial = serial_number(endpoint.bdf);
-    Ok(match endpoint.kind {
-        Kind::Initiator(config) => {
-            let port = attach(None)?;
-            let model = Initiator::new(name, interrupt.clone(), topology.dying.clone())
-                .map_err(resources)?;
-            let space = config.config_space(mode, serial);
-            Function::new(name, space, port, interrupt, Box::new(model))
-        }
-        Kind::Accelerator(config) => {
-            if !config.memory.is_power_of_two() || config.memory < 0x1000 {
-                return Err(Error::MemorySize {
-                    name: name.clone(),
-                    size: config.memory,
-                });
-            }
-            let model = Arc::new(Accelerator::new(config).map_err(resources)?);
-            let port = attach(Some(model.clone()))?;
-            let space = config.config_space(mode, serial);
-            Function::new(name, space, port, interrupt, Box::new(model))
-        }
-        Kind::ConnectX(config) => {
-            let port = attach(None)?;
-            let trace_dir = topology.trace_dir.as_deref();
-            let dying = topology.dying.clone();
-            let model = ConnectX::new(
-                name,
-                config,
-                endpoint.bdf,
-                interrupt.clone(),
-                trace_dir,
-                dying,
-            )
-            .map_err(resources)?;
-            let space = config.config_space(mode, serial);
-            Function::new(name, space, port, interrupt, Box::new(model))
-        }
-    })
+    let parts = endpoint
+        .device
+        .build(&slot)
+        .map_err(|source| Error::Device {
+            name: name.clone(),
+            source,
+        })?;
+    let port = fabric
+        .attach(name, endpoint.bdf, parts.completer)
+        .map_err(|source| Error::Attach {
+            name: name.clone(),
+            source,
+        })?;
+    Ok(Function::new(
+        name,
+        parts.config,
+        port,
+        parts.interrupt,
+        parts.model,
+    ))
 }
 
 fn listen(endpoint: &Endpoint, function: &Function) -> Result<Server, Error> {
@@ -328,9 +289,4 @@ fn listen(endpoint: &Endpoint, function: &Function) -> Result<Server, Error> {
             source,
         },
     })
-}
-
-/// An EUI-64 from the locally administered range, the same in every run.
-fn serial_number(bdf: Bdf) -> u64 {
-    0x0254_50ff_fe00_0000 | u64::from(bdf.0)
 }

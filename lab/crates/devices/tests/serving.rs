@@ -4,7 +4,7 @@
 mod common;
 
 use common::{CONFIG, Lab, topology};
-use devices::{CompleterType, Endpoint, Error, Kind};
+use devices::{AcceleratorConfig, CompleterType, Error, accelerator::MemorySize};
 use std::{
     fs,
     io::{Read, Write},
@@ -254,9 +254,8 @@ fn a_write_after_the_completer_has_gone_is_unsupported() {
 #[test]
 fn what_cannot_be_served_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let good = topology(dir.path(), Mode::Flit, CompleterType::Tph);
     let refused = |change: &dyn Fn(&mut devices::Topology)| {
-        let mut topology = good.clone();
+        let mut topology = topology(dir.path(), Mode::Flit, CompleterType::Tph);
         change(&mut topology);
         let error = devices::serve(&topology).err().expect("it must be refused");
         let left: Vec<_> = ["initiator", "accelerator"]
@@ -277,14 +276,14 @@ fn what_cannot_be_served_is_named() {
 
     for size in [0, 0x800, 0x1800] {
         let (error, left) = refused(&|topology: &mut devices::Topology| {
-            let endpoint: &mut Endpoint = &mut topology.endpoints[1];
-            let Kind::Accelerator(config) = &mut endpoint.kind else {
-                panic!("accelerator")
-            };
-            config.memory = size;
+            topology.endpoints[1].device = Box::new(AcceleratorConfig {
+                memory: size,
+                ..AcceleratorConfig::default()
+            });
         });
         assert!(
-            matches!(error, Error::MemorySize { size: s, .. } if s == size),
+            matches!(&error, Error::Device { name, source }
+                if name == "accelerator" && source.downcast_ref() == Some(&MemorySize(size))),
             "{error}"
         );
         assert_eq!(left, 0);

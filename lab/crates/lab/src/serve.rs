@@ -5,7 +5,7 @@ use crate::cli::ServeArgs;
 use crate::topology::{Adapter, Completer, Device, Devices, LinkMode, Role, StTable, Tags};
 use crate::vm::READY_LINE;
 use devices::{
-    AcceleratorConfig, CompleterType, ConnectXConfig, Endpoint, InitiatorConfig, Kind, Profile,
+    AcceleratorConfig, CompleterType, ConnectXConfig, Endpoint, InitiatorConfig, Profile,
     Topology as Served,
 };
 use env_logger::Env;
@@ -71,14 +71,14 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     env_logger::Builder::from_env(Env::default().default_filter_or("info"))
         .format_target(false)
         .init();
-    let dying = Arc::default();
-    signal_hook::flag::register(DIE.as_raw(), Arc::clone(&dying))
+    let crash = Arc::default();
+    signal_hook::flag::register(DIE.as_raw(), Arc::clone(&crash))
         .map_err(io("wait for the signal to die"))?;
     let limit = args.devices.trace_limit.bytes();
     let running = devices::serve(&Served {
         mode: args.devices.mode.into(),
         iommu: args.devices.topology.monitor(&args.dir),
-        dying,
+        crash,
         trace_dir: limit.map(|_| args.trace.clone()),
         trace_limit: limit.unwrap_or_default(),
         endpoints: args
@@ -119,7 +119,7 @@ fn connectx(devices: Devices) -> ConnectXConfig {
 
 fn endpoint(device: Device, devices: Devices) -> Endpoint {
     let accelerator = |completer: Completer| {
-        Kind::Accelerator(AcceleratorConfig {
+        Box::new(AcceleratorConfig {
             completer: completer.into(),
             memory: ACCELERATOR_MEMORY,
         })
@@ -128,13 +128,13 @@ fn endpoint(device: Device, devices: Devices) -> Endpoint {
         bdf: device.bdf,
         path: devices.topology.path(&device),
         name: device.name.into(),
-        kind: match device.role {
-            Role::Initiator => Kind::Initiator(InitiatorConfig::Tph),
-            Role::ExtendedInitiator => Kind::Initiator(InitiatorConfig::Extended),
-            Role::InitiatorOf(config) => Kind::Initiator(config),
+        device: match device.role {
+            Role::Initiator => Box::new(InitiatorConfig::Tph),
+            Role::ExtendedInitiator => Box::new(InitiatorConfig::Extended),
+            Role::InitiatorOf(config) => Box::new(config),
             Role::Accelerator => accelerator(devices.completer),
             Role::AcceleratorOf(completer) => accelerator(completer),
-            Role::ConnectX => Kind::ConnectX(connectx(devices)),
+            Role::ConnectX => Box::new(connectx(devices)),
         },
         socket: device.socket,
     }

@@ -55,19 +55,22 @@ mod steering;
 pub use steering::{Operation, PARTITIONS, Steering};
 
 use crate::{
-    config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie},
+    config::{BarKind, CompleterType, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie},
+    device::{Device, Parts, Slot},
     function::{Context, Model},
     ids,
+    interrupt::Interrupt,
     memory::SharedMemory,
     registers,
 };
 use fabric::Completer;
 use std::{
-    io,
+    error, io,
     os::fd::RawFd,
     sync::{Arc, Mutex, MutexGuard},
 };
-use tlp::{Hint, MemRequest, Mode, SteeringTag};
+use thiserror::Error;
+use tlp::{Hint, MemRequest, Mode};
 
 /// BAR with the registers, and its size in bytes.
 const REGISTERS: usize = 0;
@@ -84,43 +87,6 @@ const _: () = assert!(PARTITIONS == PARTITION_COUNT as usize);
 /// Offset of the first partition's registers, and of one to the next.
 const PARTITION_BASE: usize = 0x100;
 const PARTITION_STRIDE: usize = 0x20;
-
-/// TPH completer type: Device Capabilities 2, bits 13:12.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum CompleterType {
-    /// 00: does not complete TPH.
-    #[default]
-    None,
-    /// 01: TPH.
-    Tph,
-    /// 10: the reserved code; acts as none.
-    Reserved,
-    /// 11: TPH and Extended TPH.
-    TphAndExtended,
-}
-
-impl CompleterType {
-    /// The two-bit code.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::None => 0b00,
-            Self::Tph => 0b01,
-            Self::Reserved => 0b10,
-            Self::TphAndExtended => 0b11,
-        }
-    }
-
-    /// True if a completer of this type acts on the tag.
-    #[must_use]
-    pub const fn covers(self, tag: SteeringTag) -> bool {
-        match self {
-            Self::None | Self::Reserved => false,
-            Self::Tph => matches!(tag, SteeringTag::St(_)),
-            Self::TphAndExtended => true,
-        }
-    }
-}
 
 /// What can be chosen of an accelerator.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +143,30 @@ impl AcceleratorConfig {
         })
         .serial_number(serial)
         .build()
+    }
+}
+
+/// The payload memory is not a power of two of 4 KiB at least.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("memory of {0:#x} bytes, it must be a power of two from 0x1000 on")]
+pub struct MemorySize(
+    /// Bytes asked for.
+    pub u64,
+);
+
+impl Device for AcceleratorConfig {
+    fn build(&self, slot: &Slot<'_>) -> Result<Parts, Box<dyn error::Error + Send + Sync>> {
+        if !self.memory.is_power_of_two() || self.memory < 0x1000 {
+            return Err(MemorySize(self.memory).into());
+        }
+        let config = self.config_space(slot.mode, slot.serial_number());
+        let model = Arc::new(Accelerator::new(*self)?);
+        Ok(Parts {
+            interrupt: Arc::new(Interrupt::new(&config)),
+            config,
+            completer: Some(model.clone()),
+            model: Box::new(model),
+        })
     }
 }
 

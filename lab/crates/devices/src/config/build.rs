@@ -40,6 +40,7 @@ pub struct ConfigBuilder {
     extended: Option<usize>,
     extended_free: usize,
     pcie: usize,
+    vectors: u16,
     tph: Option<(usize, usize)>,
 }
 
@@ -58,6 +59,7 @@ impl ConfigBuilder {
             extended: None,
             extended_free: 0x100,
             pcie: 0,
+            vectors: 0,
             tph: None,
         };
         builder.set16(0x00, identity.vendor);
@@ -117,6 +119,7 @@ impl ConfigBuilder {
     #[must_use]
     pub fn msix(mut self, msix: MsiX) -> Self {
         msix.place(&mut self);
+        self.vectors = msix.vectors;
         self
     }
 
@@ -147,6 +150,7 @@ impl ConfigBuilder {
             clearable: self.clearable,
             bars: self.bars,
             pcie: self.pcie,
+            vectors: self.vectors,
             tph: self.tph,
         }
     }

@@ -2,8 +2,44 @@
 //! The PCI Express and MSI-X capabilities.
 
 use super::{ConfigBuilder, DEVCTL};
-use crate::CompleterType;
-use tlp::Mode;
+use tlp::{Mode, SteeringTag};
+
+/// TPH completer type: Device Capabilities 2, bits 13:12.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CompleterType {
+    /// 00: does not complete TPH.
+    #[default]
+    None,
+    /// 01: TPH.
+    Tph,
+    /// 10: the reserved code; acts as none.
+    Reserved,
+    /// 11: TPH and Extended TPH.
+    TphAndExtended,
+}
+
+impl CompleterType {
+    /// The two-bit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::None => 0b00,
+            Self::Tph => 0b01,
+            Self::Reserved => 0b10,
+            Self::TphAndExtended => 0b11,
+        }
+    }
+
+    /// True if a completer of this type acts on the tag.
+    #[must_use]
+    pub const fn covers(self, tag: SteeringTag) -> bool {
+        match self {
+            Self::None | Self::Reserved => false,
+            Self::Tph => matches!(tag, SteeringTag::St(_)),
+            Self::TphAndExtended => true,
+        }
+    }
+}
 
 /// PCI Express capability, version 2, of an endpoint with Function Level Reset.
 #[derive(Clone, Copy, Debug)]

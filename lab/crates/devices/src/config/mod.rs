@@ -14,7 +14,7 @@ mod tests;
 mod tph;
 
 pub use build::{BarKind, ConfigBuilder, Identity};
-pub use capabilities::{MsiX, Pcie};
+pub use capabilities::{CompleterType, MsiX, Pcie};
 pub use tph::{RequesterEnable, StMode, StTable, TphCapability, TphRequester};
 
 use fabric::Limits;
@@ -88,6 +88,8 @@ pub struct ConfigSpace {
     bars: Vec<Bar>,
     /// Offset of the PCI Express capability.
     pcie: usize,
+    /// Number of MSI-X vectors.
+    vectors: u16,
     /// Offset and number of entries of the TPH requester capability.
     tph: Option<(usize, usize)>,
 }
@@ -170,6 +172,12 @@ impl ConfigSpace {
         let (offset, entries) = self.tph?;
         let end = offset + tph::TABLE + 2 * entries;
         Some(TphRequester::new(&self.bytes[offset..end]))
+    }
+
+    /// Number of MSI-X vectors, 0 without that capability.
+    #[must_use]
+    pub fn vectors(&self) -> u16 {
+        self.vectors
     }
 
     /// Number and size in bytes of each BAR.

@@ -4,7 +4,7 @@
 //! Each takes any bytes. None may panic, hang, or keep more memory than is justified. The targets in
 //! lab/fuzz call them; the ordinary tests do, too, with bytes of their own.
 
-use super::Profile;
+use super::ConnectXConfig;
 use super::complaints::Complaints;
 use super::dma::Dma;
 use super::hca::Hca;
@@ -108,14 +108,11 @@ fn hca(bytes: &[u8]) -> Option<Hca> {
     memory.set_len(MEMORY as u64).ok()?;
     memory.write_all_at(&image, 0).ok()?;
     let requester = requester(memory)?;
-    let interrupt = Arc::new(Interrupt::new(super::VECTORS));
-    let profile = Profile {
-        atomic: true,
-        latency_sensitive_disable: false,
-    };
+    let config = ConnectXConfig::default();
+    let interrupt = Arc::new(Interrupt::new(&config.config_space(Mode::Flit, 0)));
     let queue = Queue::new(0);
     let dma = Dma::new(requester, Arc::default(), Complaints::default());
-    Some(Hca::new(profile, dma, queue, interrupt))
+    Some(Hca::new(config.profile, dma, queue, interrupt))
 }
 
 fn requester(memory: File) -> Option<Requester> {

@@ -36,18 +36,15 @@ pub mod wire;
 mod wqe;
 
 use crate::{
-    CompleterType,
+    CompleterType, Context, Device, Interrupt, Model, Parts, Slot,
     config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, StTable, TphCapability},
-    die,
-    function::{Context, Model},
-    interrupt::Interrupt,
+    crash,
 };
 use engine::Engine;
 use gateway::Gateways;
 use registers::Registers;
 use std::{
-    io,
-    path::Path,
+    error, io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -103,7 +100,7 @@ impl Default for ConnectXConfig {
 }
 
 impl ConnectXConfig {
-    pub(crate) fn config_space(self, mode: Mode, serial: u64) -> ConfigSpace {
+    fn config_space(self, mode: Mode, serial: u64) -> ConfigSpace {
         let identity = Identity {
             vendor: VENDOR,
             device: DEVICE,
@@ -144,40 +141,47 @@ impl ConnectXConfig {
 }
 
 /// The adapter's model.
-pub struct ConnectX {
+struct ConnectX {
     registers: Registers,
     gateways: Gateways,
     engine: Engine,
     /// What its requests say that it is.
     id: Bdf,
-    /// See [`crate::Topology::dying`].
-    dying: Arc<AtomicBool>,
+    /// See [`crate::Topology::crash`].
+    crash: Arc<AtomicBool>,
 }
 
 impl ConnectX {
-    /// An adapter as after reset. What is written to its gateways is recorded in `trace_dir`.
-    pub fn new(
-        name: &str,
-        config: ConnectXConfig,
-        id: Bdf,
-        interrupt: Arc<Interrupt>,
-        trace_dir: Option<&Path>,
-        dying: Arc<AtomicBool>,
-    ) -> io::Result<Self> {
+    /// An adapter as after reset. What is written to its gateways is recorded beside the trace.
+    fn new(slot: &Slot<'_>, profile: Profile, interrupt: Arc<Interrupt>) -> io::Result<Self> {
         Ok(Self {
             registers: Registers::new(),
-            gateways: Gateways::new(name, trace_dir)?,
-            engine: Engine::start(name, config.profile, interrupt)?,
-            id,
-            dying,
+            gateways: Gateways::new(slot.name, slot.trace_dir)?,
+            engine: Engine::start(slot.name, profile, interrupt)?,
+            id: slot.bdf,
+            crash: slot.crash.clone(),
+        })
+    }
+}
+
+impl Device for ConnectXConfig {
+    fn build(&self, slot: &Slot<'_>) -> Result<Parts, Box<dyn error::Error + Send + Sync>> {
+        let config = self.config_space(slot.mode, slot.serial_number());
+        let interrupt = Arc::new(Interrupt::new(&config));
+        let model = ConnectX::new(slot, self.profile, interrupt.clone())?;
+        Ok(Parts {
+            config,
+            interrupt,
+            model: Box::new(model),
+            completer: None,
         })
     }
 }
 
 impl Model for ConnectX {
     fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
-        if self.dying.load(Ordering::Relaxed) && self.engine.wait_for_accesses(die::moment()) {
-            die::now();
+        if self.crash.load(Ordering::Relaxed) && self.engine.wait_for_accesses(crash::moment()) {
+            crash::now();
         }
         self.registers.read(offset, data);
     }

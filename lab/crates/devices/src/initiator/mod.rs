@@ -50,9 +50,12 @@ mod tests;
 pub use registers::MAX_LEN;
 
 use crate::{
-    CompleterType,
-    config::{BarKind, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, StTable, TphCapability},
-    die,
+    config::{
+        BarKind, CompleterType, ConfigBuilder, ConfigSpace, Identity, MsiX, Pcie, StTable,
+        TphCapability,
+    },
+    crash,
+    device::{Device, Parts, Slot},
     function::{Context, Model},
     ids,
     interrupt::Interrupt,
@@ -63,7 +66,7 @@ use hint::{BadHint, Gated, Wanted, gate};
 use registers::{Action, Copy, Fault, Registers};
 
 use std::{
-    io,
+    error, io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -105,7 +108,7 @@ impl InitiatorConfig {
         }
     }
 
-    pub(crate) fn vectors(self) -> u16 {
+    fn vectors(self) -> u16 {
         match self {
             Self::InterruptVector | Self::MsixTable => 4,
             Self::Tph | Self::Extended | Self::NoTable | Self::NoTph => 1,
@@ -163,19 +166,33 @@ impl InitiatorConfig {
     }
 }
 
+impl Device for InitiatorConfig {
+    fn build(&self, slot: &Slot<'_>) -> Result<Parts, Box<dyn error::Error + Send + Sync>> {
+        let config = self.config_space(slot.mode, slot.serial_number());
+        let interrupt = Arc::new(Interrupt::new(&config));
+        let model = Initiator::new(slot.name, interrupt.clone(), slot.crash.clone())?;
+        Ok(Parts {
+            config,
+            interrupt,
+            model: Box::new(model),
+            completer: None,
+        })
+    }
+}
+
 /// The initiator's model.
 pub struct Initiator {
     name: String,
     shared: Arc<Mutex<Shared>>,
     interrupt: Arc<Interrupt>,
     engine: Engine,
-    /// See [`crate::Topology::dying`].
-    dying: Arc<AtomicBool>,
+    /// See [`crate::Topology::crash`].
+    crash: Arc<AtomicBool>,
 }
 
 impl Initiator {
     /// An initiator as after reset.
-    pub fn new(name: &str, interrupt: Arc<Interrupt>, dying: Arc<AtomicBool>) -> io::Result<Self> {
+    pub fn new(name: &str, interrupt: Arc<Interrupt>, crash: Arc<AtomicBool>) -> io::Result<Self> {
         let shared = Arc::new(Mutex::new(Shared {
             registers: Registers::default(),
             resets: 0,
@@ -186,7 +203,7 @@ impl Initiator {
             shared,
             interrupt,
             engine,
-            dying,
+            crash,
         })
     }
 
@@ -247,8 +264,8 @@ impl Initiator {
 impl Model for Initiator {
     fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
         let shared = lock(&self.shared);
-        if shared.registers.is_busy() && self.dying.load(Ordering::Relaxed) {
-            die::now();
+        if shared.registers.is_busy() && self.crash.load(Ordering::Relaxed) {
+            crash::now();
         }
         words::read(offset, data, |at| shared.registers.read(at));
     }

@@ -5,7 +5,8 @@
 #![allow(dead_code)]
 
 use devices::{
-    AcceleratorConfig, CompleterType, Endpoint, InitiatorConfig, Kind, Running, Topology,
+    AcceleratorConfig, CompleterType, Device as Description, Endpoint, InitiatorConfig, Running,
+    Topology,
 };
 use fabric::trace::{BINARY_FILE, Reader, Record};
 use rustix::{
@@ -57,29 +58,25 @@ pub struct Device {
 }
 
 pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
-    let endpoint = |name: &str, slot, kind| Endpoint {
+    let endpoint = |name: &str, slot, device: Box<dyn Description>| Endpoint {
         name: name.to_owned(),
         socket: dir.join(name),
         bdf: Bdf::new(0, slot, 0),
         path: format!("pcie.0/00:{slot:02x}.0"),
-        kind,
+        device,
     };
     Topology {
         mode,
         iommu: None,
-        dying: std::sync::Arc::default(),
+        crash: std::sync::Arc::default(),
         trace_dir: Some(dir.to_owned()),
         trace_limit: fabric::trace::DEFAULT_LIMIT,
         endpoints: vec![
-            endpoint(
-                "initiator",
-                0x10,
-                Kind::Initiator(InitiatorConfig::Extended),
-            ),
+            endpoint("initiator", 0x10, Box::new(InitiatorConfig::Extended)),
             endpoint(
                 "accelerator",
                 0x11,
-                Kind::Accelerator(AcceleratorConfig {
+                Box::new(AcceleratorConfig {
                     completer,
                     memory: 1 << 20,
                 }),
@@ -96,7 +93,7 @@ impl Lab {
     pub fn with(mode: Mode, completer: CompleterType, initiator: InitiatorConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut topology = topology(dir.path(), mode, completer);
-        topology.endpoints[0].kind = Kind::Initiator(initiator);
+        topology.endpoints[0].device = Box::new(initiator);
         let running = devices::serve(&topology).unwrap();
         let connect = |name: &str| Device {
             client: Client::new(&dir.path().join(name)).unwrap(),

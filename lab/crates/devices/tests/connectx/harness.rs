@@ -6,7 +6,7 @@ use connectx_driver::{
     Adapter, Area, Completion, Connection, Cq, CqOptions, Failure, Function, Key, Memory, Qp,
     QpOptions, Request, Segment, access, state,
 };
-use devices::{ConnectXConfig, Endpoint, Kind, Running, Topology};
+use devices::{ConnectXConfig, Endpoint, Running, Topology};
 use fabric::trace::Record;
 use proptest::prelude::*;
 use std::ops::Range;
@@ -73,7 +73,7 @@ impl Lab {
         let running = devices::serve(&Topology {
             mode: Mode::Flit,
             iommu: None,
-            dying: Arc::default(),
+            crash: Arc::default(),
             trace_dir: records.then(|| dir.path().to_owned()),
             trace_limit: fabric::trace::DEFAULT_LIMIT,
             endpoints: vec![Endpoint {
@@ -81,7 +81,7 @@ impl Lab {
                 socket: socket.clone(),
                 bdf: Bdf::new(0, 0x10, 0),
                 path: "pcie.0/00:10.0".into(),
-                kind: Kind::ConnectX(ConnectXConfig::default()),
+                device: Box::new(ConnectXConfig::default()),
             }],
         });
         let memory = Memory::new(BASE, SIZE).unwrap();

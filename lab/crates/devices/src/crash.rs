@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The end of the process as nobody can foresee it, for tests of what survives it.
+//! A crash of the device process at a moment that nobody can foresee, for tests of what survives it.
 
 use rustix::process::{Signal, getpid, kill_process};
 use std::time::SystemTime;
 
-/// Accesses to memory within which a busy device dies.
+/// Accesses to memory within which a busy device crashes.
 const MOMENTS: u64 = 2000;
 
-/// A number of accesses after which a device dies, another one each time.
+/// A number of accesses after which a device is to crash, another one each time.
+#[must_use]
 pub fn moment() -> u64 {
     let nanos = SystemTime::UNIX_EPOCH
         .elapsed()
@@ -15,7 +16,7 @@ pub fn moment() -> u64 {
     u64::from(nanos) % MOMENTS
 }
 
-/// Dies: no answer is sent, nothing is flushed.
+/// Ends the process by SIGKILL: no answer is sent, no file is written out.
 pub fn now() -> ! {
     if let Err(error) = kill_process(getpid(), Signal::KILL) {
         log::error!("the process cannot kill itself: {error}");
