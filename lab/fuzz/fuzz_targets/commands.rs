@@ -2,7 +2,7 @@
 //! Commands of a ConnectX, and the work that they start.
 #![no_main]
 
-use devices::connectx::fuzz;
+use connectx::fuzz;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| fuzz::commands(bytes));

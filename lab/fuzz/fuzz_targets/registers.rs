@@ -2,7 +2,7 @@
 //! Writes and reads of the registers of a ConnectX.
 #![no_main]
 
-use devices::connectx::fuzz;
+use connectx::fuzz;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| fuzz::registers(bytes));

@@ -11,12 +11,12 @@ use crate::qp::{Connection, Qp, QpOptions, Receive};
 use crate::request::{Request, Segment};
 use crate::srq::{Srq, SrqOptions};
 use crate::{access, wait_for};
-use devices::connectx::ifc::{
+use connectx::ifc::{
     access_register_in, ads, arm_rq_in, cqc, create_cq_in, create_eq_in, create_mkey_in,
     create_qp_in, create_srq_in, eqc, mkc, modify_cq_in, qpc, query_qp_out, rst2init_qp_in, srqc,
 };
-use devices::connectx::layout::{Field, Layout};
-use devices::connectx::wire::{reply, request};
+use connectx::layout::{Field, Layout};
+use connectx::wire::{reply, request};
 
 const PAGE: u64 = 0x1000;
 /// Doorbells in the page of a UAR.

@@ -4,7 +4,7 @@
 use crate::function::Function;
 use crate::memory::{Area, Memory};
 use crate::wait_for;
-use devices::connectx::wire::{mailbox, queue_entry, reply, request};
+use connectx::wire::{mailbox, queue_entry, reply, request};
 use thiserror::Error;
 
 /// Registers: address of the queue, and which entries to run.

@@ -3,7 +3,7 @@
 
 use crate::memory::Area;
 use crate::wait_for;
-use devices::connectx::wire::{cqe, err_cqe};
+use connectx::wire::{cqe, err_cqe};
 
 /// Bytes of an entry.
 pub(crate) const ENTRY: u64 = cqe::LAYOUT.len as u64;

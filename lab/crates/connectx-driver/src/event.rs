@@ -2,7 +2,7 @@
 //! Event queues.
 
 use crate::memory::Area;
-use devices::connectx::wire::eqe;
+use connectx::wire::eqe;
 
 /// Bytes of an entry.
 pub(crate) const ENTRY: u64 = eqe::LAYOUT.len as u64;

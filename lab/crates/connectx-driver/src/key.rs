@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory keys, and how they are changed by requests.
 
-use devices::connectx::ifc::mkc;
-use devices::connectx::layout::Field;
+use connectx::ifc::mkc;
+use connectx::layout::Field;
 
 /// Rights of a key.
 pub mod access {

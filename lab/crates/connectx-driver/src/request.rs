@@ -2,8 +2,8 @@
 //! Work requests, as they lie in send queues.
 
 use crate::key::Umr;
-use devices::connectx::ifc::mkc;
-use devices::connectx::wire::{address, atomic, control, data, remote, umr, xrc};
+use connectx::ifc::mkc;
+use connectx::wire::{address, atomic, control, data, remote, umr, xrc};
 
 /// Bytes of a segment, in which requests count, and of a block, in which send queues do.
 const SEGMENT: usize = 16;

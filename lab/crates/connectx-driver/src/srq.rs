@@ -3,7 +3,7 @@
 
 use crate::memory::Area;
 use crate::request::Segment;
-use devices::connectx::wire::srq_next;
+use connectx::wire::srq_next;
 
 /// The key that ends the list of a receive request.
 pub(crate) const END_OF_LIST: u32 = 0x100;

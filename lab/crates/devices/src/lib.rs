@@ -63,7 +63,6 @@
 
 pub mod accelerator;
 pub mod config;
-pub mod connectx;
 pub mod crash;
 mod device;
 mod function;
@@ -78,7 +77,6 @@ mod vtd;
 
 pub use accelerator::AcceleratorConfig;
 pub use config::CompleterType;
-pub use connectx::{ConnectXConfig, Profile};
 pub use device::{Device, Parts, Slot};
 pub use function::{Context, Model};
 pub use initiator::InitiatorConfig;

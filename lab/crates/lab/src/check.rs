@@ -47,7 +47,7 @@ const MISUSE: &str = "tools/testing/selftests/dma-buf-tph/compile-fail";
 
 /// Prints the tables into the first file, and compares them.
 const LIST_AND_COMPARE: &str = "mkdir -p \"${1%/*}\" && \
-    cargo run --quiet --locked --package devices --example layouts >\"$1\" && exec \"$2\" \"$3\" \"$1\" \"$4\"";
+    cargo run --quiet --locked --package connectx --example layouts >\"$1\" && exec \"$2\" \"$3\" \"$1\" \"$4\"";
 
 /// Why not every test could be run. Whatever a test does is a result, not an error.
 #[derive(Debug, thiserror::Error)]

@@ -4,10 +4,8 @@
 use crate::cli::ServeArgs;
 use crate::topology::{Adapter, Completer, Device, Devices, LinkMode, Role, StTable, Tags};
 use crate::vm::READY_LINE;
-use devices::{
-    AcceleratorConfig, CompleterType, ConnectXConfig, Endpoint, InitiatorConfig, Profile,
-    Topology as Served,
-};
+use connectx::{ConnectXConfig, Profile};
+use devices::{AcceleratorConfig, CompleterType, Endpoint, InitiatorConfig, Topology as Served};
 use env_logger::Env;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};

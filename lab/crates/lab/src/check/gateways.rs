@@ -6,7 +6,7 @@ use crate::style::relative;
 use std::fs;
 use std::path::Path;
 
-/// The adapter's record, see `lab/crates/devices/src/connectx/gateway.rs`.
+/// The adapter's record, see `lab/crates/connectx/src/gateway.rs`.
 const RECORD: &str = "connectx-gateways.txt";
 
 /// What the guest program `rdma-gateways` writes, in its order: the first and the last line are of the

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! DMA that a live object justifies.
+//!
+//! There is no way to address memory but through a [`Buffer`] or the [`Span`] of a memory key, and
+//! they belong to the object that the driver gave the memory to: a buffer ends with it. A device that writes into memory that was
+//! given back would make the guest crash far from the cause.
+
+use crate::complaints::Complaints;
+use fabric::{
+    DmaError, Requester, Want,
+    trace::{Object, ObjectKind},
+};
+use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use thiserror::Error;
+
+/// Whose memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The command queue.
+    CommandQueue,
+    /// A command, by its entry.
+    Command(usize),
+    /// An event queue.
+    Eq(u32),
+    /// A completion queue.
+    Cq(u32),
+    /// A shared receive queue.
+    Srq(u32),
+    /// A queue pair.
+    Qp(u32),
+    /// A memory key.
+    Mkey(u32),
+}
+
+impl Display for Owner {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandQueue => f.write_str("command queue"),
+            Self::Command(entry) => write!(f, "command in entry {entry}"),
+            Self::Eq(number) => write!(f, "EQ {number}"),
+            Self::Cq(number) => write!(f, "CQ {number}"),
+            Self::Srq(number) => write!(f, "SRQ {number}"),
+            Self::Qp(number) => write!(f, "QP {number}"),
+            Self::Mkey(index) => write!(f, "mkey {index:#x}"),
+        }
+    }
+}
+
+/// What the trace calls it.
+impl From<Owner> for Object {
+    fn from(owner: Owner) -> Self {
+        let (kind, number) = match owner {
+            Owner::CommandQueue => (ObjectKind::CommandQueue, 0),
+            Owner::Command(entry) => (
+                ObjectKind::Command,
+                u32::try_from(entry).unwrap_or(u32::MAX),
+            ),
+            Owner::Eq(number) => (ObjectKind::Eq, number),
+            Owner::Cq(number) => (ObjectKind::Cq, number),
+            Owner::Srq(number) => (ObjectKind::Srq, number),
+            Owner::Qp(number) => (ObjectKind::Qp, number),
+            Owner::Mkey(index) => (ObjectKind::Mkey, index),
+        };
+        Self { kind, number }
+    }
+}
+
+/// Why memory was not accessed.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// The object has no such bytes.
+    #[error("{owner} has no {len} bytes at {offset:#x}")]
+    Outside {
+        /// The object.
+        owner: Owner,
+        /// Where in its buffer.
+        offset: u64,
+        /// How many.
+        len: usize,
+    },
+    /// The fabric did not carry it.
+    #[error("{owner}: {source}")]
+    Fabric {
+        /// The object.
+        owner: Owner,
+        /// Why.
+        source: DmaError,
+    },
+}
+
+/// Memory that the driver gave an object: equal pages at any addresses.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    owner: Owner,
+    pages: Vec<u64>,
+    page_shift: u32,
+    /// Where the buffer begins in its first page.
+    offset: u64,
+    len: u64,
+}
+
+impl Buffer {
+    /// `len` bytes in one piece.
+    pub fn contiguous(owner: Owner, addr: u64, len: u64) -> Self {
+        Self {
+            owner,
+            pages: vec![addr],
+            page_shift: 63,
+            offset: 0,
+            len,
+        }
+    }
+
+    /// `len` bytes as the context of a queue describes them, with the addresses of its pages: these have
+    /// 2^(12 + `log_page_size`) bytes, and `page_offset` counts 64th of one. None if there are too few
+    /// of them.
+    pub fn paged(
+        owner: Owner,
+        pages: &[u64],
+        log_page_size: u32,
+        page_offset: u64,
+        len: u64,
+    ) -> Option<Self> {
+        let page_shift = 12 + log_page_size;
+        if page_shift >= 63 {
+            return None;
+        }
+        let offset = page_offset.checked_mul(1 << (page_shift - 6))?;
+        let needed = offset.checked_add(len)?.div_ceil(1 << page_shift);
+        let needed = usize::try_from(needed).ok()?;
+        Some(Self {
+            owner,
+            pages: pages.get(..needed)?.to_vec(),
+            page_shift,
+            offset,
+            len,
+        })
+    }
+
+    /// The front of `len` bytes at `offset` that lies in one page.
+    fn span(&self, offset: u64, len: usize) -> Result<Span, Fault> {
+        let outside = || Fault::Outside {
+            owner: self.owner,
+            offset,
+            len,
+        };
+        let end = offset.checked_add(len as u64).ok_or_else(outside)?;
+        if end > self.len {
+            return Err(outside());
+        }
+        let at = self.offset + offset;
+        let page = usize::try_from(at >> self.page_shift).map_err(|_| outside())?;
+        let within = at & ((1 << self.page_shift) - 1);
+        let addr = self.pages.get(page).ok_or_else(outside)?;
+        let room = usize::try_from((1 << self.page_shift) - within).unwrap_or(usize::MAX);
+        let addr = addr.wrapping_add(within);
+        Ok(Span::new(self.owner, addr, len.min(room)))
+    }
+}
+
+/// Memory in one piece that an object justifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    owner: Owner,
+    addr: u64,
+    len: usize,
+}
+
+impl Span {
+    fn fault(self, source: DmaError) -> Fault {
+        Fault::Fabric {
+            owner: self.owner,
+            source,
+        }
+    }
+
+    /// `len` bytes at `addr` for `owner`.
+    pub fn new(owner: Owner, addr: u64, len: usize) -> Self {
+        Self { owner, addr, len }
+    }
+
+    /// Its address on the bus.
+    #[cfg(test)]
+    pub fn addr(self) -> u64 {
+        self.addr
+    }
+
+    /// Its bytes.
+    pub fn len(self) -> usize {
+        self.len
+    }
+}
+
+/// Sends the device's requests.
+pub struct Dma {
+    requester: Requester,
+    /// Counts its calls, each of which sends one or more.
+    sent: Arc<AtomicU64>,
+    /// Takes what was refused since no object justifies it.
+    pub complaints: Complaints,
+}
+
+impl Dma {
+    pub fn new(requester: Requester, sent: Arc<AtomicU64>, complaints: Complaints) -> Self {
+        Self {
+            requester,
+            sent,
+            complaints,
+        }
+    }
+
+    /// The front of `len` bytes at `offset` of `buffer` that lies in one page.
+    fn span(&self, buffer: &Buffer, offset: u64, len: usize) -> Result<Span, Fault> {
+        buffer
+            .span(offset, len)
+            .inspect_err(|fault| self.complaints.add(fault.to_string()))
+    }
+
+    /// Fills `data` from the front of `span`.
+    pub fn read_span(&self, span: Span, data: &mut [u8], want: Want) -> Result<(), Fault> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let read = self
+            .requester
+            .read_all(span.addr, data, want, Some(span.owner.into()));
+        read.map_err(|source| span.fault(source))
+    }
+
+    /// Writes `data` to the front of `span`.
+    pub fn write_span(&self, span: Span, data: &[u8], want: Want) -> Result<(), Fault> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let written = self
+            .requester
+            .write_all(span.addr, data, want, Some(span.owner.into()));
+        written.map_err(|source| span.fault(source))
+    }
+
+    /// Fills `data` from `offset` of `buffer` on.
+    pub fn read(&self, buffer: &Buffer, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < data.len() {
+            let span = self.span(buffer, offset + done as u64, data.len() - done)?;
+            let end = done + span.len;
+            self.read_span(span, &mut data[done..end], Want::Nothing)?;
+            done = end;
+        }
+        Ok(())
+    }
+
+    /// Writes `data` to `offset` of `buffer`.
+    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < data.len() {
+            let span = self.span(buffer, offset + done as u64, data.len() - done)?;
+            let end = done + span.len;
+            self.write_span(span, &data[done..end], Want::Nothing)?;
+            done = end;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Owner = Owner::Cq(5);
+
+    #[test]
+    fn a_buffer_is_where_its_pages_are() {
+        let buffer = Buffer::paged(OWNER, &[0x7000, 0x3000, 0x9000], 0, 1, 0x2000).unwrap();
+        let span = |buffer: &Buffer, offset, len| {
+            let span = buffer.span(offset, len).unwrap();
+            (span.addr, span.len)
+        };
+        assert_eq!(span(&buffer, 0, 8), (0x7040, 8));
+        assert_eq!(span(&buffer, 0xfc0, 8), (0x3000, 8));
+        assert_eq!(span(&buffer, 0xfb8, 16), (0x7ff8, 8));
+        assert_eq!(span(&buffer, 0x1ff8, 8), (0x9038, 8));
+        for (offset, len) in [(0x1ff8, 9), (0x2000, 1), (u64::MAX, 2)] {
+            assert!(matches!(
+                buffer.span(offset, len),
+                Err(Fault::Outside { owner: OWNER, .. })
+            ));
+        }
+        let one = Buffer::contiguous(OWNER, 0xffff_f000, 16);
+        assert_eq!(span(&one, 8, 8), (0xffff_f008, 8));
+        assert!(one.span(8, 9).is_err());
+    }
+
+    #[test]
+    fn a_buffer_has_its_pages() {
+        assert!(Buffer::paged(OWNER, &[0; 2], 0, 0, 0x2000).is_some());
+        assert!(Buffer::paged(OWNER, &[0; 2], 0, 1, 0x2000).is_none());
+        assert!(Buffer::paged(OWNER, &[], 0, 0, 1).is_none());
+        assert!(Buffer::paged(OWNER, &[0; 2], 0, u64::MAX, 1).is_none());
+        assert!(Buffer::paged(OWNER, &[0; 2], 51, 0, 1).is_none());
+    }
+
+    #[test]
+    fn the_offset_is_a_part_of_the_page() {
+        let buffer = Buffer::paged(OWNER, &[0x10_0000], 3, 0x18, 0x1000).unwrap();
+        assert_eq!(buffer.span(0, 8).unwrap().addr, 0x10_3000);
+    }
+}

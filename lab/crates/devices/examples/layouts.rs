@@ -1,6 +1,0 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
-//! Prints the tables of the ConnectX model, which scripts/layouts compares with the kernel's headers.
-
-fn main() {
-    print!("{}", devices::connectx::layout::list());
-}
