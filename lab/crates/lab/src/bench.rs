@@ -25,7 +25,6 @@ mod writes;
 
 use crate::signals::Interrupt;
 use crate::style::{Style, relative};
-use crate::trace;
 use crate::vm::{Kernel, Setup};
 use device::Device;
 use report::{Host, Report};

@@ -2,10 +2,11 @@
 //! The options of the command line.
 
 use crate::topology::{Devices, LinkMode, Topology};
-use crate::trace::filter::Filter;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use trace::command::TraceCommand;
+use trace::number::number;
 
 /// Emulated PCIe devices with TPH, and a guest that uses them.
 #[derive(Debug, Parser)]
@@ -185,44 +186,6 @@ pub struct ShellArgs {
     pub devices: Devices,
 }
 
-/// The subcommands of `lab trace`.
-#[derive(Debug, Subcommand)]
-pub enum TraceCommand {
-    /// Print every TLP as an analyzer does
-    List(TraceArgs),
-    /// Print who sent how much to whom, for what, and with which tags
-    Summary(TraceArgs),
-    /// Write a page to look at in a browser, beside the trace or to --out
-    Html(TraceOutArgs),
-    /// Write a trace with a part of the TLPs
-    Filter(TraceOutArgs),
-}
-
-/// Options of `lab trace list` and `lab trace summary`.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// Traces (pcapng)
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub filter: Filter,
-}
-
-/// Options of `lab trace html` and `lab trace filter`.
-#[derive(Debug, Args)]
-pub struct TraceOutArgs {
-    /// The trace (pcapng)
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// The file to write; a part of a trace replaces none [default: FILE with the ending html, or part.pcapng]
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub filter: Filter,
-}
-
 /// Options of `lab devices`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -238,17 +201,6 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub devices: Devices,
-}
-
-/// A number in decimal, or in hexadecimal after `0x`, that fits into `T`.
-pub(crate) fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    let number = parsed.map_err(|_| "give a number, such as 240 or 0xf0".to_owned())?;
-    let bits = 8 * size_of::<T>();
-    T::try_from(number).map_err(|_| format!("{text} does not fit into {bits} bits"))
 }
 
 fn processing_hint(text: &str) -> Result<u8, String> {

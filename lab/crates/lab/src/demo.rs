@@ -12,8 +12,6 @@ use crate::results::{Case, Verdict};
 use crate::signals::Interrupt;
 use crate::style::{self, Style};
 use crate::topology::{Completer, Devices, LinkMode, Topology};
-use crate::trace::filter::Filter;
-use crate::trace::{self, PAGE_FILE};
 use crate::vm::{
     self, Accel, DEVICE_MEMORY_MAX, DevicesEnd, Kernel, Run, Setup, Task, Vm, VmError,
 };
@@ -277,13 +275,13 @@ pub fn report(recorded: &Recorded, plan: &Plan<'_>, to: &mut dyn Write) -> io::R
         mib(run.devices_peak),
         style::relative(&plan.out.display().to_string())
     )?;
-    let page = plan.out.join(PAGE_FILE);
+    let page = plan.out.join(trace::PAGE_FILE);
     let about = title(plan, Style::default());
     trace::write_page(
         &plan.out.join(BINARY_FILE),
         &page,
         &about,
-        &Filter::default(),
+        &trace::filter::Filter::default(),
     )
     .map_err(io::Error::other)?;
     let page = style::relative(&page.display().to_string());

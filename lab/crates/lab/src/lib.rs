@@ -18,7 +18,6 @@ pub mod serve;
 pub mod signals;
 pub mod style;
 pub mod topology;
-pub mod trace;
 pub mod vm;
 
 /// Makes this process the one that orphaned descendants come to, so that it can reap them.

@@ -7,7 +7,7 @@ use lab::cli::{Cli, Command, KernelArgs};
 use lab::signals::Interrupt;
 use lab::style::relative;
 use lab::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm};
-use lab::{bench, check, conformance, demo, serve, trace};
+use lab::{bench, check, conformance, demo, serve};
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::process::ExitCode;
@@ -44,7 +44,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             Ok(true)
         }
         Command::Trace(command) => {
-            trace::run(&command, &mut stdout().lock())?;
+            trace::command::run(&command, &mut stdout().lock())?;
             Ok(true)
         }
         Command::Demo(args) => {

@@ -26,7 +26,6 @@ pub use kernel::{Kernel, KernelError};
 use crate::process::{Group, TICK, lines, rest};
 use crate::signals::Interrupt;
 use crate::topology::Devices;
-use crate::trace;
 use command::{Guest, SCRIPT_MAX, STATUS_MARK};
 use device_process::LogTail;
 use memory::Qemu;

@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::fake;
-use crate::trace::TEXT_FILE;
 use fabric::Fabric;
 use fabric::trace::{BINARY_FILE, Tap};
 use std::cell::RefCell;
@@ -444,12 +443,12 @@ fn a_trace_gets_its_text_however_the_run_ends() {
     let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
     assert!(matches!(error, VmError::QemuUnseen), "{error}");
     let out = bench.dir.path().join("out");
-    let text = fs::read_to_string(out.join(TEXT_FILE)).unwrap();
+    let text = fs::read_to_string(out.join(trace::TEXT_FILE)).unwrap();
     assert!(text.starts_with("# 1: sender -> nobody"), "{text}");
     assert!(fs::metadata(out.join(BINARY_FILE)).unwrap().len() < 1000);
 
     bench.run(None, LONG).unwrap();
-    for name in [BINARY_FILE, TEXT_FILE] {
+    for name in [BINARY_FILE, trace::TEXT_FILE] {
         assert!(!out.join(name).exists(), "{name} is of an earlier run");
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Drawing into a page.
 
-use super::escape;
+use super::escape::escape;
 use std::fmt::Write;
 
 /// A picture, in pixels of its own; it is as wide as the page.

@@ -3,14 +3,14 @@
 
 use fabric::trace::{BINARY_FILE, Object, ObjectKind, Tap};
 use fabric::{Completer, Fabric, Port};
-use lab::trace::filter::Filter;
-use lab::trace::write_page;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::{fs, iter};
 use tempfile::TempDir;
 use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag};
+use trace::filter::Filter;
+use trace::write_page;
 
 const BAR: u64 = 0xfe_0000_0000;
 const ST: SteeringTag = SteeringTag::St(0xf0);

@@ -4,16 +4,21 @@
 //! What is drawn is aggregated, so that its size does not depend on the trace's; of long traces only some TLPs
 //! are listed, and the page says which.
 
+mod colour;
+mod escape;
 mod svg;
 mod timeline;
 mod topology;
 
-use super::TraceError;
-use super::filter::{Filter, hint, mnemonic, request};
-use super::summary::{Amount, Flow, Summary, Tagged, bytes, duration, receiver};
+use crate::error::TraceError;
+use crate::filter::{Filter, hint, mnemonic, request};
+use crate::summary::{Amount, Flow, Summary, Tagged, bytes, duration, receiver};
+use colour::{Colour, Colours};
+use escape::escape;
 use fabric::trace::{Destination, Reader, Record, Sender};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
 use std::path::Path;
 use timeline::Mark;
 use topology::Route;
@@ -21,49 +26,11 @@ use topology::Route;
 /// Most TLPs that are listed one by one: of these, the first ones and those that stand out.
 const LISTED: usize = 600;
 const LISTED_FIRST: usize = 300;
-/// Hints that have a colour of their own, the most frequent ones.
-const COLOURS: usize = 6;
 /// Most rows of the other tables.
 const ROWS: usize = 400;
 
 const CSS: &str = include_str!("page/style.css");
 const JS: &str = include_str!("page/script.js");
-
-/// What a hint is drawn with: the name of a class.
-type Colour = &'static str;
-
-/// Which colour a hint has.
-#[derive(Default)]
-struct Colours(BTreeMap<Tagged, Colour>);
-
-impl Colours {
-    const NAMES: [Colour; COLOURS] = ["c0", "c1", "c2", "c3", "c4", "c5"];
-    const OTHER: Colour = "cx";
-    const NONE: Colour = "cn";
-
-    fn of(summary: &Summary) -> Self {
-        let mut counts = BTreeMap::new();
-        for (hint, _, amount) in summary.hints() {
-            *counts.entry(hint).or_insert(0) += amount.tlps;
-        }
-        let mut hints: Vec<(Tagged, u64)> = counts.into_iter().collect();
-        hints.sort_by_key(|&(hint, count)| (u64::MAX - count, hint));
-        Self(
-            hints
-                .into_iter()
-                .map(|(hint, _)| hint)
-                .zip(Self::NAMES)
-                .collect(),
-        )
-    }
-
-    fn get(&self, hint: Option<Tagged>) -> Colour {
-        match hint {
-            None => Self::NONE,
-            Some(hint) => self.0.get(&hint).copied().unwrap_or(Self::OTHER),
-        }
-    }
-}
 
 /// What is read of a trace in one pass.
 struct Contents {
@@ -129,8 +96,22 @@ impl Contents {
     }
 }
 
+/// Writes the page of a trace, of which `title` says what it is.
+pub fn write_page(
+    trace: &Path,
+    out: &Path,
+    title: &str,
+    filter: &Filter,
+) -> Result<(), TraceError> {
+    let page = page(trace, title, filter)?;
+    fs::write(out, page).map_err(|error| TraceError::Out {
+        path: out.to_owned(),
+        error,
+    })
+}
+
 /// The page of the trace, of which `title` says what it is.
-pub fn page(trace: &Path, title: &str, filter: &Filter) -> Result<String, TraceError> {
+fn page(trace: &Path, title: &str, filter: &Filter) -> Result<String, TraceError> {
     let contents = Contents::read(trace, filter)?;
     Ok(render(&contents, title, *filter != Filter::default()))
 }
@@ -193,13 +174,6 @@ fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = page.write_fmt(text);
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
 fn section(page: &mut String, title: &str, text: &str) {
     let (title, text) = (escape(title), escape(text));
     push(
@@ -214,7 +188,7 @@ fn swatch(colour: Colour) -> String {
 
 fn legend(page: &mut String, contents: &Contents, colours: &Colours) {
     page.push_str("<ul class=legend>\n");
-    for (hint, colour) in &colours.0 {
+    for (hint, colour) in colours.own() {
         push(
             page,
             format_args!("<li data-colour={colour}>{}{hint}</li>\n", swatch(colour)),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The tree of buses, and the ways that TLPs took through it.
 
-use super::Colour;
+use super::colour::Colour;
 use super::svg::Svg;
 use fabric::trace::{HOST, Sender};
 

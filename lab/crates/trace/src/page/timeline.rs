@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! When what was sent, on lanes from one to another.
 
+use super::colour::Colour;
 use super::svg::Svg;
-use super::{Colour, Tagged, duration};
+use crate::summary::{Tagged, duration};
 use std::collections::BTreeMap;
 
 /// A TLP on the timeline.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which TLPs of a trace are looked at.
 
+use crate::number::number;
 use clap::Args;
 use fabric::trace::{Destination, ObjectKind, Record};
 use tlp::{Hint, MemRequest, Tlp};
@@ -18,13 +19,13 @@ pub struct Filter {
     #[arg(long, value_name = "TAG", value_parser = wanted)]
     pub st: Option<Wanted>,
     /// With this transaction tag
-    #[arg(long, value_name = "TAG", value_parser = crate::cli::number::<u16>)]
+    #[arg(long, value_name = "TAG", value_parser = number::<u16>)]
     pub tag: Option<u16>,
     /// Of this kind, such as MWr, MRd64 or CplD; may be repeated
     #[arg(long, value_name = "KIND")]
     pub kind: Vec<String>,
     /// For this memory key (its index)
-    #[arg(long, value_name = "INDEX", value_parser = crate::cli::number::<u32>)]
+    #[arg(long, value_name = "INDEX", value_parser = number::<u32>)]
     pub mkey: Option<u32>,
 }
 
@@ -52,6 +53,7 @@ impl Filter {
     /// Whether `record` meets the conditions.
     ///
     /// One that cannot be decoded meets none that ask for a field of the TLP.
+    #[must_use]
     pub fn takes(&self, record: &Record) -> bool {
         let is_at = |name: &String| {
             *name == record.from
@@ -103,6 +105,7 @@ impl Filter {
 }
 
 /// The header of a request.
+#[must_use]
 pub fn request<'a>(tlp: &'a Tlp<'_>) -> Option<&'a MemRequest> {
     match tlp {
         Tlp::MemRead(request) | Tlp::MemWrite(request, _) => Some(request),
@@ -116,6 +119,7 @@ pub fn hint(tlp: &Tlp<'_>) -> Option<Hint> {
 }
 
 /// What an analyzer calls this kind of TLP.
+#[must_use]
 pub fn mnemonic(tlp: &Tlp<'_>) -> &'static str {
     match tlp {
         Tlp::MemRead(request) if request.is_64bit() => "MRd64",
@@ -128,7 +132,7 @@ pub fn mnemonic(tlp: &Tlp<'_>) -> &'static str {
 }
 
 fn range(text: &str) -> Result<Range, String> {
-    let number = crate::cli::number::<u64>;
+    let number = number::<u64>;
     let (first, last) = if let Some((first, last)) = text.split_once('-') {
         (number(first)?, number(last)?)
     } else if let Some((first, len)) = text.split_once('+') {
@@ -149,7 +153,7 @@ fn wanted(text: &str) -> Result<Wanted, String> {
     match text {
         "any" => Ok(Wanted::Any),
         "none" => Ok(Wanted::None),
-        _ => crate::cli::number(text).map(Wanted::Tag),
+        _ => number(text).map(Wanted::Tag),
     }
 }
 

@@ -5,10 +5,11 @@
 //! one looks like on the wire is a [`Region`], pages of a BAR that follow one another and are written
 //! or read with the same hint.
 
-use super::filter::{hint, mnemonic, request};
-use fabric::trace::{Destination, Object, Reader, Record};
+use crate::filter::{Filter, hint, mnemonic, request};
+use fabric::trace::{Destination, Object, ReadError, Reader, Record};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write};
+use std::path::Path;
 use tlp::{Hint, Mode, Ph, SteeringTag, Tlp};
 
 const PAGE_SHIFT: u32 = 12;
@@ -165,6 +166,7 @@ impl Summary {
     }
 
     /// The regions, by receiver, hint and address.
+    #[must_use]
     pub fn regions(&self) -> Vec<Region> {
         let mut regions: Vec<Region> = Vec::new();
         for ((to, hint, page), amount) in &self.pages {
@@ -193,6 +195,7 @@ impl Summary {
     }
 
     /// Each hint, who sent it for what to whom, and how often.
+    #[must_use]
     pub fn hints(&self) -> Vec<(Tagged, &Flow, Amount)> {
         let mut hints: Vec<_> = self
             .flows
@@ -208,6 +211,7 @@ impl Summary {
 }
 
 /// The receiver, in few words.
+#[must_use]
 pub fn receiver(record: &Record) -> String {
     match &record.to {
         Destination::Nobody => "nobody".into(),
@@ -216,6 +220,7 @@ pub fn receiver(record: &Record) -> String {
 }
 
 /// Bytes that a TLP carries, or asks for.
+#[must_use]
 pub fn bytes(tlp: &Tlp<'_>) -> u64 {
     match tlp {
         Tlp::MemRead(request) => request.len_bytes() as u64,
@@ -226,6 +231,20 @@ pub fn bytes(tlp: &Tlp<'_>) -> u64 {
 /// The kind of a TLP, without the length of its address.
 fn kind(tlp: &Tlp<'_>) -> &'static str {
     mnemonic(tlp).trim_end_matches(['3', '2', '6', '4'])
+}
+
+/// Sums up the TLPs of the trace that `filter` takes.
+pub fn summarize(file: &Path, filter: &Filter) -> Result<Summary, ReadError> {
+    let mut summary = Summary::default();
+    let mut reader = Reader::open(file)?;
+    for record in reader.by_ref() {
+        let record = record?;
+        if filter.takes(&record) {
+            summary.add(&record);
+        }
+    }
+    summary.end(&reader);
+    Ok(summary)
 }
 
 impl Display for Summary {
@@ -297,6 +316,7 @@ impl Summary {
     }
 
     /// What must not be overlooked.
+    #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = vec![];
         if self.unsupported > 0 {
@@ -319,6 +339,7 @@ impl Summary {
 }
 
 /// Nanoseconds for people.
+#[must_use]
 pub fn duration(ns: u64) -> String {
     #[allow(clippy::cast_precision_loss)] // for people
     let value = ns as f64;
