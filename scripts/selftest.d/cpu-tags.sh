@@ -9,7 +9,7 @@ compiled() {
 		DefinitionBlock ("", "DSDT", 2, "RSTTPH", "HOST", 1) { Scope (\_SB) { Device (PCI0) { Name (_ADR, 0) } } }
 	EOF2
 	iasl -p host host.asl >log 2>&1 || fail "$(<log)"
-	iasl -p tags "$HERE/../lab/crates/lab/src/vm/cpu-tags.asl" >log 2>&1 || fail "$(<log)"
+	iasl -p tags "$HERE/../lab/crates/vm/src/cpu-tags.asl" >log 2>&1 || fail "$(<log)"
 }
 
 # dsm REVISION FUNCTION FEATURE UID: the bytes of its answer.

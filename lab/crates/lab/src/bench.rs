@@ -23,15 +23,15 @@ mod memory;
 mod report;
 mod writes;
 
-use crate::signals::Interrupt;
 use crate::style::{Style, relative};
-use crate::vm::{Kernel, Setup};
 use device::Device;
 use report::{Host, Report};
 use std::error::Error;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use vm::signals::Interrupt;
+use vm::{Kernel, Setup};
 
 /// The file in the output directory.
 const JSON: &str = "bench.json";

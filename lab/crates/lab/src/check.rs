@@ -3,31 +3,25 @@
 
 mod arrivals;
 mod boots;
-mod checkers;
 mod child;
+mod error;
 mod gateways;
-pub(crate) mod guest;
 mod parts;
+mod programs;
 pub(crate) mod report;
 mod summary;
 
 use crate::cli::{CheckArgs, Driver, Publish};
 use crate::demo;
-use crate::results::ktap::Ktap;
-use crate::results::libtest::Libtest;
-use crate::results::tap::Tap;
-use crate::results::{Case, Reader, read_all};
-use crate::signals::Interrupt;
 use crate::style::{Style, relative};
-use crate::topology::{Devices, LinkMode, Topology};
-use crate::vm::{self, Accel, Kernel, Setup, Task, Vm, VmError};
 use boots::{Boot, Kunit};
+pub use error::CheckError;
 use parts::{Part, Results};
 use report::Report;
 pub use report::Totals;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::iter;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -35,6 +29,14 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 use summary::Summary;
+use vm::results::ktap::Ktap;
+use vm::results::libtest::Libtest;
+use vm::results::tap::Tap;
+use vm::results::{Case, Reader, read_all};
+use vm::signals::Interrupt;
+use vm::topology::{Devices, LinkMode, Topology};
+use vm::{Accel, Kernel, Setup, Task, Vm, VmError};
+use vm::{checkers, guest};
 
 /// Limit for what hangs; building the tests counts.
 const HOST_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -48,25 +50,6 @@ const MISUSE: &str = "tools/testing/selftests/dma-buf-tph/compile-fail";
 /// Prints the tables into the first file, and compares them.
 const LIST_AND_COMPARE: &str = "mkdir -p \"${1%/*}\" && \
     cargo run --quiet --locked --package connectx --example layouts >\"$1\" && exec \"$2\" \"$3\" \"$1\" \"$4\"";
-
-/// Why not every test could be run. Whatever a test does is a result, not an error.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// A program does not start.
-    #[error("cannot start {program}: {error}")]
-    Start {
-        /// The program.
-        program: String,
-        /// Why.
-        error: io::Error,
-    },
-    /// Results cannot be written, or processes not be watched.
-    #[error("the check cannot go on: {0}")]
-    Io(#[from] io::Error),
-    /// Somebody asked to stop.
-    #[error("stopped by {0}; what ran was ended, and there is no total")]
-    Interrupted(&'static str),
-}
 
 /// A kernel to run the guest's tests on.
 #[derive(Debug)]

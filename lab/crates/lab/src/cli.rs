@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The options of the command line.
 
-use crate::topology::{Devices, LinkMode, Topology};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use trace::command::TraceCommand;
 use trace::number::number;
+use vm::serve::ServeArgs;
+use vm::topology::{Devices, LinkMode, Topology};
 
 /// Emulated PCIe devices with TPH, and a guest that uses them.
 #[derive(Debug, Parser)]
@@ -186,23 +187,6 @@ pub struct ShellArgs {
     pub devices: Devices,
 }
 
-/// Options of `lab devices`.
-#[derive(Debug, Args)]
-pub struct ServeArgs {
-    /// Directory for the sockets
-    #[arg(long, value_name = "RUNDIR")]
-    pub dir: PathBuf,
-    /// Directory for the trace
-    #[arg(long, value_name = "DIR")]
-    pub trace: PathBuf,
-    /// End as soon as the parent, which has this number, is gone
-    #[arg(long, value_name = "PID", hide = true)]
-    pub end_with_parent: Option<i32>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub devices: Devices,
-}
-
 fn processing_hint(text: &str) -> Result<u8, String> {
     match number(text)? {
         ph @ 0..=3 => Ok(ph),
@@ -213,7 +197,6 @@ fn processing_hint(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Adapter, Completer, StTable, Tags, TraceLimit};
     use clap::CommandFactory;
 
     fn demo(options: &[&str]) -> Result<DemoArgs, String> {
@@ -256,21 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn topologies_have_names() {
-        for (name, topology) in [
-            ("t1-requesters", Topology::T1Requesters),
-            ("t1-untrusted", Topology::T1Untrusted),
-            ("t1-rdma", Topology::T1Rdma),
-            ("t2", Topology::T2),
-            ("t2-requesters", Topology::T2Requesters),
-            ("t3", Topology::T3),
-            ("t3-requesters", Topology::T3Requesters),
-            ("t3-rdma", Topology::T3Rdma),
-            ("t4", Topology::T4),
-        ] {
-            assert_eq!(demo(&["--topology", name]).unwrap().topology, topology);
-            assert_eq!(topology.name(), name);
-        }
+    fn a_topology_that_is_not_there_is_refused_with_those_that_are() {
         assert!(demo(&["--topology", "t9"]).unwrap_err().contains("t3"));
     }
 
@@ -280,48 +249,5 @@ mod tests {
         assert!(demo(&["--ext", "65536"]).unwrap_err().contains("16 bits"));
         assert!(demo(&["--ph", "4"]).unwrap_err().contains("two bits"));
         assert!(demo(&["--st", "tag"]).unwrap_err().contains("such as"));
-    }
-
-    #[test]
-    fn the_devices_of_a_run_survive_the_command_line() {
-        let modes = [LinkMode::Flit, LinkMode::Nonflit].into_iter().cycle();
-        let mut limits = [0, 1, u32::MAX].map(TraceLimit).into_iter().cycle();
-        for (&topology, mode) in Topology::value_variants().iter().zip(modes) {
-            for &completer in Completer::value_variants() {
-                let devices = Devices {
-                    topology,
-                    mode,
-                    completer,
-                    root_port: Completer::Reserved,
-                    st_table: StTable::None,
-                    tags: Tags::Tph,
-                    adapter: Adapter::Plain,
-                    trace_limit: limits.next().unwrap(),
-                };
-                let mut line: Vec<String> = ["lab", "devices", "--dir", "/r", "--trace", "/t"]
-                    .map(Into::into)
-                    .into();
-                line.extend(devices.options());
-                let Command::Devices(args) = Cli::parse_from(line).command else {
-                    panic!("another command");
-                };
-                assert_eq!(args.devices, devices);
-            }
-        }
-    }
-
-    #[test]
-    fn a_trace_has_a_limit() {
-        let limit = |options: &[&str]| {
-            let fixed = ["lab", "devices", "--dir", "/r", "--trace", "/t"];
-            let Command::Devices(args) = Cli::parse_from(fixed.iter().chain(options)).command
-            else {
-                panic!("another command");
-            };
-            args.devices.trace_limit.bytes()
-        };
-        assert_eq!(limit(&[]), Some(256 << 20));
-        assert_eq!(limit(&["--trace-limit", "3"]), Some(3 << 20));
-        assert_eq!(limit(&["--trace-limit", "0"]), None);
     }
 }

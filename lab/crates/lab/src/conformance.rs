@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs the tests of the uAPI on any kernel and says, case by case of the contract, what it does.
 
+use crate::check::Totals;
 use crate::check::report::Report;
-use crate::check::{Totals, guest};
-use crate::results::{Case, Event, Reader, Verdict};
-use crate::signals::Interrupt;
 use crate::style::{Style, relative};
-use crate::topology::{Devices, Topology};
-use crate::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm, VmError};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use vm::guest;
+use vm::results::{Case, Event, Reader, Verdict};
+use vm::signals::Interrupt;
+use vm::topology::{Devices, Topology};
+use vm::{Accel, DevicesEnd, Kernel, Setup, Task, Vm, VmError};
 
 /// For a guest that hangs.
 const LIMIT: Duration = Duration::from_secs(5 * 60);

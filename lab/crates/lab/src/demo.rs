@@ -8,13 +8,7 @@ mod steps;
 mod verify;
 
 use crate::cli::{Driver, Publish};
-use crate::results::{Case, Verdict};
-use crate::signals::Interrupt;
 use crate::style::{self, Style};
-use crate::topology::{Completer, Devices, LinkMode, Topology};
-use crate::vm::{
-    self, Accel, DEVICE_MEMORY_MAX, DevicesEnd, Kernel, Run, Setup, Task, Vm, VmError,
-};
 use fabric::trace::{BINARY_FILE, Reader, Record};
 use std::fs;
 use std::io::{self, Write};
@@ -22,6 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use steps::{Kind, Step, StepsError};
 use verify::verify;
+use vm::results::{Case, Verdict};
+use vm::signals::Interrupt;
+use vm::topology::{Completer, Devices, LinkMode, Topology};
+use vm::{Accel, DEVICE_MEMORY_MAX, DevicesEnd, Kernel, Run, Setup, Task, Vm, VmError};
 
 /// A demo's guest ends after seconds; this is for one that hangs.
 const LIMIT: Duration = Duration::from_secs(90);

@@ -4,14 +4,14 @@
 use clap::Parser;
 use lab::check::Target;
 use lab::cli::{Cli, Command, KernelArgs};
-use lab::signals::Interrupt;
 use lab::style::relative;
-use lab::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm};
-use lab::{bench, check, conformance, demo, serve};
+use lab::{bench, check, conformance, demo};
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
+use vm::signals::Interrupt;
+use vm::{Accel, DevicesEnd, Kernel, Setup, Task, Vm};
 
 /// A shell is for a person; it may stay open for a week.
 const SHELL_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -40,7 +40,7 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 fn run(command: Command) -> Result<bool, Box<dyn Error>> {
     match command {
         Command::Devices(args) => {
-            serve::serve(&args)?;
+            vm::serve::serve(&args)?;
             Ok(true)
         }
         Command::Trace(command) => {
@@ -96,7 +96,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             Ok(totals.failed == 0)
         }
         Command::Bench(args) => {
-            lab::adopt_orphans()?;
+            vm::process::adopt_orphans()?;
             let interrupt = Interrupt::install()?;
             let kernel = args.kernel.as_deref().map(Kernel::at).transpose()?;
             bench::bench(
@@ -150,7 +150,7 @@ struct Lab {
 
 impl Lab {
     fn set_up(args: &KernelArgs) -> Result<Self, Box<dyn Error>> {
-        lab::adopt_orphans()?;
+        vm::process::adopt_orphans()?;
         let interrupt = Interrupt::install()?;
         let setup = Setup::new()?;
         let kernel = Kernel::at(&args.kernel)?;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The adapter that is measured: served by a process of its own as for a guest, driven from here.
 
-use crate::signals::Interrupt;
-use crate::topology::{Devices, Role, Topology, TraceLimit};
-use crate::vm::memory::beyond_guest;
-use crate::vm::{DeviceProcess, DevicesEnd, Setup, VmError};
 use connectx_driver::{Adapter, Connection, Cq, CqOptions, Function, Memory, Qp, QpOptions};
 use rustix::process::Pid;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
+use vm::memory::beyond_guest;
+use vm::signals::Interrupt;
+use vm::topology::{Devices, Role, Topology, TraceLimit};
+use vm::{DeviceProcess, DevicesEnd, Setup, VmError};
 
 /// Guest memory; only what is touched takes any.
 const BASE: u64 = 0x1_0000_0000;

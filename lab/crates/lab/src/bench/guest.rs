@@ -2,12 +2,12 @@
 //! What the steering-tag table of mlx5 costs, in instructions of a guest whose clock counts them.
 
 use super::report::Measurement;
-use crate::signals::Interrupt;
-use crate::vm::{self, Accel, DevicesEnd, Kernel, Setup, Task, Vm, log};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
+use vm::signals::Interrupt;
+use vm::{Accel, DevicesEnd, Kernel, Setup, Task, Vm, log};
 
 /// The module that measures when it is loaded, and the option that makes it.
 const OPTION: &str = "SAMPLE_RUST_MLX5_ST_BENCH";

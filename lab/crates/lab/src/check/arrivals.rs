@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the trace of a boot must show of the writes that arrive.
 
-use crate::results::Case;
 use crate::style::relative;
-use crate::vm::cpu_hint;
 use fabric::trace::{BINARY_FILE, Destination, HOST, ReadError, Reader, Record};
 use std::path::Path;
 use tlp::{Ph, SteeringTag, Tlp};
+use vm::cpu_hint;
+use vm::results::Case;
 
 /// Which writes arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub enum Arrivals {
     None,
     /// Some at an accelerator, and none of them has a hint.
     WithoutHint,
-    /// Some in memory, with this processing hint and each tag that the firmware (vm/cpu-tags.asl) has for
-    /// so many processors, and none with those that it does not know.
+    /// Some in memory, with this processing hint and each tag that the firmware (`vm/src/cpu-tags.asl`)
+    /// has for so many processors, and none with those that it does not know.
     InMemoryForEachCpu {
         /// How many.
         cpus: u32,
@@ -107,11 +107,11 @@ fn is_in_memory(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Verdict;
     use fabric::trace::Tap;
     use fabric::{Completer, Fabric};
     use std::sync::Arc;
     use tlp::{Bdf, Hint, MemRequest, Mode};
+    use vm::results::Verdict;
 
     struct Memory;
 

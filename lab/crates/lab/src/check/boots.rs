@@ -2,11 +2,11 @@
 //! Which guests are booted to test a kernel, and what runs in each.
 
 use super::arrivals::Arrivals;
-use super::guest;
-use crate::topology::{Adapter, Completer, StTable, Tags, Topology};
-use crate::vm::{DevicesEnd, Kernel};
+use super::programs;
 use std::time::Duration;
 use tlp::Ph;
+use vm::topology::{Adapter, Completer, StTable, Tags, Topology};
+use vm::{DevicesEnd, Kernel};
 
 /// A boot of the guest, and the test programs that run in it.
 pub struct Boot {
@@ -162,7 +162,7 @@ const REQUESTERS: Boot = Boot {
     topology: Topology::T1Requesters,
     // The firmware does not know all tags of CPU 2 and 3.
     cpus: 4,
-    programs: &[guest::USER_SPACE_DRIVER],
+    programs: &[programs::USER_SPACE_DRIVER],
     needs: Some(VFIO_TPH),
     ..Boot::PLAIN
 };
@@ -172,7 +172,7 @@ static FULL: [Boot; 23] = [
         part: "guest tests",
         dir: "guest",
         topology: Topology::T1Completers,
-        programs: &[guest::ALL],
+        programs: &[programs::ALL],
         kunit: Some(TESTS),
         ..Boot::PLAIN
     },
@@ -180,7 +180,7 @@ static FULL: [Boot; 23] = [
         part: "guest tests in topology T2",
         dir: "guest-t2",
         topology: Topology::T2,
-        programs: &guest::EVERYWHERE,
+        programs: &programs::EVERYWHERE,
         kunit: Some(doctests(
             "rust_doctests_kernel.rust_doctest_kernel_dma_buf_*",
             &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
@@ -192,10 +192,10 @@ static FULL: [Boot; 23] = [
         dir: "guest-t3",
         topology: Topology::T3,
         programs: &[
-            guest::EVERYWHERE[0],
-            guest::EVERYWHERE[1],
-            guest::ROOT_PORT,
-            guest::REDIRECT_OFF_PATH,
+            programs::EVERYWHERE[0],
+            programs::EVERYWHERE[1],
+            programs::ROOT_PORT,
+            programs::REDIRECT_OFF_PATH,
         ],
         kunit: Some(doctests(
             "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
@@ -212,7 +212,7 @@ static FULL: [Boot; 23] = [
     Boot {
         part: "guest tests of requesters that user space owns",
         dir: "guest-requester",
-        programs: &[guest::REQUESTER],
+        programs: &[programs::REQUESTER],
         kunit: Some(REQUESTER_TESTS),
         ..Boot::PLAIN
     },
@@ -220,21 +220,21 @@ static FULL: [Boot; 23] = [
         part: "guest tests of requesters that user space owns in topology T3",
         dir: "guest-requester-t3",
         topology: Topology::T3,
-        programs: &[guest::REQUESTER_ROOT_PORT],
+        programs: &[programs::REQUESTER_ROOT_PORT],
         ..Boot::PLAIN
     },
     Boot {
         part: "guest tests with a processor that is not trusted",
         dir: "guest-untrusted",
         topology: Topology::T1Untrusted,
-        programs: &[guest::UNTRUSTED_CPU],
+        programs: &[programs::UNTRUSTED_CPU],
         arrivals: Arrivals::None,
         ..Boot::PLAIN
     },
     Boot {
         part: "guest tests with pci=notph",
         dir: "guest-notph",
-        programs: &[guest::NO_TPH],
+        programs: &[programs::NO_TPH],
         arrivals: Arrivals::WithoutHint,
         append: &["pci=notph"],
         ..Boot::PLAIN
@@ -243,15 +243,15 @@ static FULL: [Boot; 23] = [
         part: "guest tests in topology T4 with ACS redirect",
         dir: "guest-t4-redirect",
         topology: Topology::T4,
-        programs: &[guest::REDIRECT_ON_PATH],
+        programs: &[programs::REDIRECT_ON_PATH],
         append: &REDIRECT,
         ..Boot::PLAIN
     },
     Boot {
         part: "guest tests with a device process that is killed",
         dir: "guest-killed",
-        programs: &[guest::DEVICES_KILLED],
-        devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
+        programs: &[programs::DEVICES_KILLED],
+        devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
         ..Boot::PLAIN
     },
     Boot {
@@ -262,7 +262,7 @@ static FULL: [Boot; 23] = [
     Boot {
         part: "TPH requesters of user space at the lowest policy level",
         dir: "requesters-lowest-level",
-        programs: &[guest::LOWEST_LEVEL],
+        programs: &[programs::LOWEST_LEVEL],
         arrivals: Arrivals::WithoutHint,
         ..REQUESTERS
     },
@@ -307,7 +307,7 @@ static FULL: [Boot; 23] = [
         part: "RDMA tests",
         dir: "rdma",
         topology: Topology::T1Rdma,
-        programs: &[guest::RDMA_ALL],
+        programs: &[programs::RDMA_ALL],
         has_gateways: true,
         ..Boot::PLAIN
     },
@@ -315,7 +315,7 @@ static FULL: [Boot; 23] = [
         part: "RDMA tests in topology T3",
         dir: "rdma-t3",
         topology: Topology::T3Rdma,
-        programs: &guest::RDMA_EVERYWHERE,
+        programs: &programs::RDMA_EVERYWHERE,
         ..Boot::PLAIN
     },
     Boot {
@@ -323,7 +323,7 @@ static FULL: [Boot; 23] = [
         dir: "rdma-direct",
         topology: Topology::T1Rdma,
         st_table: StTable::None,
-        programs: &[guest::RDMA_HINTS],
+        programs: &[programs::RDMA_HINTS],
         kunit: Some(MLX5_TESTS),
         ..Boot::PLAIN
     },
@@ -332,7 +332,7 @@ static FULL: [Boot; 23] = [
         dir: "rdma-t3-direct",
         topology: Topology::T3Rdma,
         st_table: StTable::None,
-        programs: &[guest::RDMA_HINTS],
+        programs: &[programs::RDMA_HINTS],
         ..Boot::PLAIN
     },
     Boot {
@@ -340,7 +340,7 @@ static FULL: [Boot; 23] = [
         dir: "rdma-plain",
         topology: Topology::T1Rdma,
         adapter: Adapter::Plain,
-        programs: &[guest::RDMA_HINTS, guest::RDMA_RELOAD],
+        programs: &[programs::RDMA_HINTS, programs::RDMA_RELOAD],
         ..Boot::PLAIN
     },
     Boot {
@@ -348,15 +348,15 @@ static FULL: [Boot; 23] = [
         dir: "rdma-8-bit",
         topology: Topology::T1Rdma,
         tags: Tags::Tph,
-        programs: &[guest::RDMA_HINTS],
+        programs: &[programs::RDMA_HINTS],
         ..Boot::PLAIN
     },
     Boot {
         part: "RDMA tests with an adapter that is killed",
         dir: "rdma-killed",
         topology: Topology::T1Rdma,
-        programs: &[guest::ADAPTER_KILLED],
-        devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
+        programs: &[programs::ADAPTER_KILLED],
+        devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
         ..Boot::PLAIN
     },
 ];
@@ -376,7 +376,7 @@ static WITHOUT_TPH: [Boot; 2] = [
         part: "RDMA tests without TPH",
         dir: "rdma",
         topology: Topology::T1Rdma,
-        programs: &guest::RDMA_STOCK,
+        programs: &programs::RDMA_STOCK,
         has_gateways: true,
         ..Boot::PLAIN
     },
@@ -394,7 +394,7 @@ static WITHOUT_DMABUF: [Boot; 2] = [
         part: "RDMA tests without Rust in topology T3",
         dir: "rdma-t3",
         topology: Topology::T3Rdma,
-        programs: &guest::RDMA_STOCK,
+        programs: &programs::RDMA_STOCK,
         has_gateways: true,
         ..Boot::PLAIN
     },
@@ -406,7 +406,7 @@ pub static ENDURANCE: [Boot; 5] = [
         part: "RDMA tests",
         dir: "rdma",
         topology: Topology::T1Rdma,
-        programs: &guest::RDMA_STOCK,
+        programs: &programs::RDMA_STOCK,
         has_gateways: true,
         ..Boot::PLAIN
     },
@@ -414,7 +414,7 @@ pub static ENDURANCE: [Boot; 5] = [
         part: "drivers that are loaded 50 times",
         dir: "reload",
         topology: Topology::T1Rdma,
-        programs: &[guest::RDMA_RELOAD],
+        programs: &[programs::RDMA_RELOAD],
         environment: &["RDMA_CYCLES=50"],
         limit: Duration::from_secs(20 * 60),
         ..Boot::PLAIN
@@ -423,7 +423,7 @@ pub static ENDURANCE: [Boot; 5] = [
         part: "ten minutes without work",
         dir: "idle",
         topology: Topology::T1Rdma,
-        programs: &[guest::ADAPTER_IDLE],
+        programs: &[programs::ADAPTER_IDLE],
         environment: &["RDMA_IDLE=600"],
         limit: Duration::from_secs(15 * 60),
         ..Boot::PLAIN
@@ -432,7 +432,7 @@ pub static ENDURANCE: [Boot; 5] = [
         part: "100000 registrations",
         dir: "registrations",
         topology: Topology::T1Rdma,
-        programs: &[guest::RDMA_REGISTRATIONS],
+        programs: &[programs::RDMA_REGISTRATIONS],
         needs: Some("VFIO_PCI_DMABUF_TPH"),
         environment: &["RDMA_REGISTRATIONS=100000"],
         limit: Duration::from_secs(60 * 60),
@@ -441,7 +441,7 @@ pub static ENDURANCE: [Boot; 5] = [
     Boot {
         part: "10000 resets of a requester that user space owns",
         dir: "requester-cycles",
-        programs: &[guest::REQUESTER_LIFETIME],
+        programs: &[programs::REQUESTER_LIFETIME],
         needs: Some(VFIO_TPH),
         environment: &["VFIO_CYCLES=10000"],
         limit: Duration::from_secs(120 * 60),
@@ -455,7 +455,7 @@ pub static KILL: Boot = Boot {
     part: "an adapter that is killed",
     dir: "killed",
     topology: Topology::T1Rdma,
-    programs: &[guest::ADAPTER_KILLED],
-    devices_end: DevicesEnd::KilledAfter(guest::KILL_DEVICES),
+    programs: &[programs::ADAPTER_KILLED],
+    devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
     ..Boot::PLAIN
 };

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs a test program on the host and reads its results.
 
-use super::CheckError;
+use super::error::CheckError;
 use super::parts::Results;
-use crate::process::{Group, TICK, lines, rest};
-use crate::results::{Case, Reader};
-use crate::signals::Interrupt;
 use std::io;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use vm::process::{Group, TICK, lines, rest};
+use vm::results::{Case, Reader};
+use vm::signals::Interrupt;
 
 /// How a program ended.
 enum End {
@@ -94,9 +94,9 @@ mod tests {
     use super::*;
     use crate::check::parts::{self, Part};
     use crate::check::report::Report;
-    use crate::results::tap::Tap;
     use crate::style::Style;
     use std::num::NonZeroUsize;
+    use vm::results::tap::Tap;
 
     /// Runs `command` as the only part of a check.
     fn run_alone(

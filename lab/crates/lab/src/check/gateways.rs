@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the record of the RDMA adapter's gateways must hold.
 
-use crate::results::Case;
 use crate::style::relative;
 use std::fs;
 use std::path::Path;
+use vm::results::Case;
 
 /// The adapter's record, see `lab/crates/connectx/src/gateway.rs`.
 const RECORD: &str = "connectx-gateways.txt";
@@ -38,7 +38,7 @@ fn writes(record: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Verdict;
+    use vm::results::Verdict;
 
     #[test]
     fn all_writes_must_be_there_in_order() {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs parts of the check at the same time, and reports them one after another.
 
-use super::CheckError;
+use super::error::CheckError;
 use super::report::Report;
-use crate::results::{Case, Event, Verdict};
-use crate::signals::Interrupt;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use vm::results::{Case, Event, Verdict};
+use vm::signals::Interrupt;
 
 /// A part of the check, which depends on no other one.
 pub struct Part<'a> {

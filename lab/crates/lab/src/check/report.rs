@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Prints results as TAP, part by part, and keeps count.
 
-use crate::results::{Case, Event, Verdict};
 use crate::style::Style;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
+use vm::results::{Case, Event, Verdict};
 
 /// How many tests ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -153,7 +153,7 @@ fn escape(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{read_all, tap::Tap};
+    use vm::results::{read_all, tap::Tap};
 
     #[test]
     fn what_is_written_is_tap() {

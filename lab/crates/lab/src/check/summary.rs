@@ -11,10 +11,10 @@
 //! A run that did not come to its end leaves none.
 
 use super::report::Totals;
-use crate::vm::Kernel;
 use serde::Serialize;
 use std::path::Path;
 use std::{fs, io};
+use vm::Kernel;
 
 /// The file in the output directory.
 const JSON: &str = "check.json";

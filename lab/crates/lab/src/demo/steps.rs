@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the guest programs `p2p-demo`, `vfio-demo` and `demo-rdma` report: one JSON object per line and step.
 
-use crate::vm::cpu_hint;
 use serde::Deserialize;
 use tlp::{Hint, Ph, SteeringTag};
+use vm::cpu_hint;
 
 /// The controls that the demo runs, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

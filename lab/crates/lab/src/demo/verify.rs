@@ -8,12 +8,12 @@
 use super::operation::{name, operation, selected};
 use super::steps::{Kind, Requester, Step};
 use crate::cli::Publish;
-use crate::results::Case;
-use crate::topology::{AddressKind, Role, Topology};
 use devices::accelerator::Operation;
 use fabric::trace::{Destination, HOST, Record};
 use std::path::Path;
 use tlp::{Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
+use vm::results::Case;
+use vm::topology::{AddressKind, Role, Topology};
 
 /// One thing that must be so.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::demo::steps::Published;
-use crate::topology::Topology;
 use tlp::Bdf;
+use vm::topology::Topology;
 
 const BASE: u64 = 0xfe_0000_0000;
 const IOVA: u64 = 0xffff_f000;

@@ -2,7 +2,7 @@
 //! Tests of CPU memory whose steering tags the firmware tells: the tag on a write names the CPU
 //! that will use the data, in the namespace of the device that writes.
 //!
-//! The tags are those of `lab/crates/lab/src/vm/cpu-tags.asl`.
+//! The tags are those of `lab/crates/vm/src/cpu-tags.asl`.
 
 use dma_buf_tph::initiator::{self, Hint, Initiator};
 use dma_buf_tph::memory::Exporter;

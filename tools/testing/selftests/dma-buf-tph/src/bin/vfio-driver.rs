@@ -284,7 +284,7 @@ fn reset(place: Place, how: impl Fn(&Device) -> io::Result<()>) {
     arrives(&driver, &accelerator, Namespace::Ext, hint);
 }
 
-/// The tag that the firmware (`lab/crates/lab/src/vm/cpu-tags.asl`) has for volatile memory.
+/// The tag that the firmware (`lab/crates/vm/src/cpu-tags.asl`) has for volatile memory.
 fn firmware_tag(namespace: Namespace, cpu: u16) -> Option<u16> {
     match (namespace, cpu) {
         (Namespace::St, 2) | (Namespace::Ext, 3) => None,

@@ -2,7 +2,7 @@
 //! Tests of a requester that user space owns behind a root port: that limits what it may emit, as
 //! the module `tph_root_port` has it say, and the firmware tells the tags of CPUs.
 //!
-//! The tags are those of `lab/crates/lab/src/vm/cpu-tags.asl`.
+//! The tags are those of `lab/crates/vm/src/cpu-tags.asl`.
 
 use dma_buf_tph::pci::{self, CompleterType, INITIATOR, INITIATOR_EXT};
 use dma_buf_tph::requester::{

@@ -1,24 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The process that serves the devices (`lab devices`), seen from the one that runs the guest.
 
-use super::log::tail;
-use super::memory::beyond_guest;
-use super::{Setup, VmError};
+use crate::error::VmError;
+use crate::log::LogTail;
+use crate::memory::beyond_guest;
 use crate::process::{Group, TICK, lines};
-use crate::serve::DIE;
+use crate::serve::{DIE, READY_LINE};
+use crate::setup::Setup;
 use crate::signals::Interrupt;
 use crate::topology::{Devices, Placed};
 use rustix::process::{Pid, Signal};
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// What the device process prints when QEMU may connect.
-pub const READY_LINE: &str = "ready";
 
 /// How the device process is to end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -117,11 +115,13 @@ impl DeviceProcess {
     }
 
     /// Its number.
+    #[must_use]
     pub fn id(&self) -> Pid {
         self.group.id()
     }
 
     /// What QEMU is to connect to.
+    #[must_use]
     pub fn placed(&self) -> &Placed {
         &self.placed
     }
@@ -147,6 +147,7 @@ impl DeviceProcess {
     }
 
     /// Whether this end is the expected one.
+    #[must_use]
     pub fn as_expected(&self, status: ExitStatus) -> bool {
         if self.dying {
             status.signal() == Some(Signal::KILL.as_raw())
@@ -163,6 +164,7 @@ impl DeviceProcess {
     }
 
     /// The most memory that was noted, in bytes.
+    #[must_use]
     pub fn peak(&self) -> u64 {
         self.peak
     }
@@ -190,6 +192,7 @@ impl DeviceProcess {
     }
 
     /// The error for a process that ended `when` it should not have.
+    #[must_use]
     pub fn died(&self, when: &'static str, status: ExitStatus) -> VmError {
         VmError::DevicesDied {
             when,
@@ -200,42 +203,5 @@ impl DeviceProcess {
 
     fn log_tail(&self) -> LogTail {
         LogTail::of(&self.log)
-    }
-}
-
-/// The last lines of a log file, to be shown behind an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogTail {
-    path: PathBuf,
-    lines: Vec<String>,
-}
-
-impl LogTail {
-    const LINES: usize = 5;
-
-    /// Reads the end of `path`; a file that cannot be read has no lines.
-    pub fn of(path: &Path) -> Self {
-        let bytes = fs::read(path).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        Self {
-            path: path.into(),
-            lines: tail(&text, Self::LINES)
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
-        }
-    }
-}
-
-impl std::fmt::Display for LogTail {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.lines.is_empty() {
-            return write!(f, "{} is empty", self.path.display());
-        }
-        write!(f, "the end of {}:", self.path.display())?;
-        for line in &self.lines {
-            write!(f, "\n    {line}")?;
-        }
-        Ok(())
     }
 }

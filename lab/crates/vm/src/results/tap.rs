@@ -51,6 +51,7 @@ impl<'a> ResultLine<'a> {
     }
 
     /// The line as a case of `suite`.
+    #[must_use]
     pub fn case(&self, suite: &str) -> Case {
         let name = match self.name {
             "" => format!("{suite}: test {}", self.number.unwrap_or_default()),
@@ -66,6 +67,7 @@ impl<'a> ResultLine<'a> {
 }
 
 /// The count and the trailing remark of a plan line (`1..4`, `1..0 # SKIP reason`).
+#[must_use]
 pub fn parse_plan(line: &str) -> Option<(usize, &str)> {
     let rest = line.strip_prefix("1..")?;
     let (count, remark) = rest.split_once(' ').unwrap_or((rest, ""));

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lab devices`: the process that serves the devices.
 
-use crate::cli::ServeArgs;
-use crate::topology::{Adapter, Completer, Device, Devices, LinkMode, Role, StTable, Tags};
-use crate::vm::READY_LINE;
+use crate::topology::{Adapter, Completer, Device, Devices, Role, StTable, Tags};
+use clap::Args;
 use connectx::{ConnectXConfig, Profile};
-use devices::{AcceleratorConfig, CompleterType, Endpoint, InitiatorConfig, Topology as Served};
+use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Topology as Served};
 use env_logger::Env;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Size of the accelerator's memory BAR in bytes: more than the guest's firmware finds room for
 /// below 4 GiB, so that writes into it have 64-bit addresses. Only what is touched takes memory.
 const ACCELERATOR_MEMORY: u64 = 4 << 30;
+
+/// What the device process prints when QEMU may connect.
+pub const READY_LINE: &str = "ready";
 
 /// Upon this signal the process dies, as by SIGKILL, when the next transfer is on its way.
 pub const DIE: Signal = Signal::USR1;
@@ -34,24 +37,21 @@ pub enum ServeError {
     },
 }
 
-impl From<LinkMode> for tlp::Mode {
-    fn from(mode: LinkMode) -> Self {
-        match mode {
-            LinkMode::Flit => Self::Flit,
-            LinkMode::Nonflit => Self::NonFlit,
-        }
-    }
-}
-
-impl From<Completer> for CompleterType {
-    fn from(completer: Completer) -> Self {
-        match completer {
-            Completer::None => Self::None,
-            Completer::Tph => Self::Tph,
-            Completer::TphExt => Self::TphAndExtended,
-            Completer::Reserved => Self::Reserved,
-        }
-    }
+/// Options of `lab devices`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Directory for the sockets
+    #[arg(long, value_name = "RUNDIR")]
+    pub dir: PathBuf,
+    /// Directory for the trace
+    #[arg(long, value_name = "DIR")]
+    pub trace: PathBuf,
+    /// End as soon as the parent, which has this number, is gone
+    #[arg(long, value_name = "PID", hide = true)]
+    pub end_with_parent: Option<i32>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub devices: Devices,
 }
 
 /// Serves the devices until their clients have gone. Says [`READY_LINE`] when QEMU may connect.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line of virtme-ng's `vng`.
 
-use super::hang;
-use super::kernel::Kernel;
+use crate::hang;
+use crate::kernel::Kernel;
 use crate::topology::{Placed, Topology};
 use serde_json::json;
 use std::ffi::OsString;
@@ -74,6 +74,7 @@ const NO_KASLR: &str = "nokaslr";
 
 /// The command that starts `vng` in a mount namespace where `stand_in` takes the place of
 /// `REPLACED`; virtiofsd, and so the guest, sees that namespace.
+#[must_use]
 pub fn trimmed(unshare: &Path, stand_in: &Path, vng: &Path) -> Command {
     let binds: Vec<_> = REPLACED
         .iter()
@@ -89,6 +90,7 @@ pub fn trimmed(unshare: &Path, stand_in: &Path, vng: &Path) -> Command {
 }
 
 /// Arguments for `vng`.
+#[must_use]
 pub fn arguments(guest: &Guest<'_>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["--run".into(), guest.kernel.dir().into()];
     match guest.accel {
@@ -201,6 +203,7 @@ fn devices(placed: &Placed) -> Vec<String> {
 }
 
 /// `text` as one word of a POSIX shell.
+#[must_use]
 pub fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can become of a guest instead of a result.
 
-use super::command::SCRIPT_MAX;
-use super::device_process::LogTail;
-use super::kernel::KernelError;
-use super::log::Complaint;
+use crate::command::SCRIPT_MAX;
+use crate::kernel::KernelError;
+use crate::log::{Complaint, LogTail};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -44,7 +43,7 @@ pub enum VmError {
     ScriptTooLong(usize),
     /// The guest's ACPI table does not compile.
     #[error(
-        "iasl does not compile the guest's ACPI table ({status}): correct vm/cpu-tags.asl; {log}"
+        "iasl does not compile the guest's ACPI table ({status}): correct lab/crates/vm/src/cpu-tags.asl; {log}"
     )]
     Firmware {
         /// How it ended.

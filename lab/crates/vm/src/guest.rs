@@ -1,65 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs the test programs of the guest, all in one boot.
 
+use crate::command::shell_quote;
 use crate::results::tap::Tap;
 use crate::results::{Case, Event, Reader};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-/// Programs with this prefix are guest tests.
-pub const ALL: &str = "guest-";
-/// Those among them that need no more than the devices that every topology has.
-pub const EVERYWHERE: [&str; 2] = ["guest-dma-buf-tph", "guest-whole-path"];
-/// What needs initiators of every kind, for a driver in user space.
-pub const USER_SPACE_DRIVER: &str = "vfio-driver";
-/// What needs a root port.
-pub const ROOT_PORT: &str = "root-port-";
-
-/// Those of a requester that user space owns, an integrated endpoint.
-pub const REQUESTER: &str = "vfio-tph-integrated-";
-/// That among them which can take long.
-pub const REQUESTER_LIFETIME: &str = "vfio-tph-integrated-lifetime";
-/// Those of every kind at the lowest policy level.
-pub const LOWEST_LEVEL: &str = "vfio-tph-lowest-level";
-/// The same behind a root port.
-pub const REQUESTER_ROOT_PORT: &str = "vfio-tph-root-port";
-
-// What needs a guest of its own: a processor, kernel parameters or an end of the devices that the
-// others cannot do with.
-pub const UNTRUSTED_CPU: &str = "untrusted-cpu";
-pub const NO_TPH: &str = "notph";
-pub const REDIRECT_ON_PATH: &str = "acs-redirect-on-path";
-pub const REDIRECT_OFF_PATH: &str = "acs-redirect-off-path";
-pub const DEVICES_KILLED: &str = "devices-killed";
-
-// The tests of RDMA, which are in the repository and not built.
-/// They need a topology with an adapter.
-pub const RDMA_ALL: &str = "tools/testing/selftests/rdma-tph/rdma-";
-/// Those that depend on where the adapter is.
-pub const RDMA_EVERYWHERE: [&str; 2] = [
-    "tools/testing/selftests/rdma-tph/rdma-core-tests",
-    RDMA_HINTS,
-];
-/// That which depends on how the adapter keeps tags.
-pub const RDMA_HINTS: &str = "tools/testing/selftests/rdma-tph/rdma-dma-buf-tph";
-
-/// Those that need nothing of this project's in the kernel.
-pub const RDMA_STOCK: [&str; 4] = [
-    "tools/testing/selftests/rdma-tph/rdma-core-tests",
-    "tools/testing/selftests/rdma-tph/rdma-devinfo",
-    "tools/testing/selftests/rdma-tph/rdma-perftest",
-    "tools/testing/selftests/rdma-tph/rdma-gateways",
-];
-// They take long, or need a guest of their own.
-pub const RDMA_RELOAD: &str = "tools/testing/selftests/rdma-tph/rdma-reload";
-pub const RDMA_REGISTRATIONS: &str = "tools/testing/selftests/rdma-tph/rdma-registrations";
-pub const ADAPTER_IDLE: &str = "tools/testing/selftests/rdma-tph/adapter-idle";
-pub const ADAPTER_KILLED: &str = "tools/testing/selftests/rdma-tph/adapter-killed";
-
-/// A program prints this line to have the device process killed in mid-transfer.
-pub const KILL_DEVICES: &str = "# kill the device process";
 
 /// Stands before a line that is the script's and not a program's.
 const START: &str = "== start ";
@@ -76,6 +24,7 @@ pub struct Homes<'a> {
 
 impl Homes<'_> {
     /// The path that the paths of all programs with this prefix begin with.
+    #[must_use]
     pub fn prefix(self, prefix: &str) -> PathBuf {
         if prefix.contains('/') {
             self.repo.join(prefix)
@@ -105,8 +54,9 @@ pub fn programs(prefix: &Path) -> io::Result<Vec<String>> {
 
 /// A script that runs every program whose path begins with one of `prefixes`, and `last` (its name, its
 /// command) when they have ended, and marks where each begins and ends.
+#[must_use]
 pub fn script(prefixes: &[PathBuf], last: Option<(&str, &str)>) -> String {
-    let quoted = |prefix: &PathBuf| crate::vm::command::shell_quote(&prefix.display().to_string());
+    let quoted = |prefix: &PathBuf| shell_quote(&prefix.display().to_string());
     let patterns = prefixes.iter().map(quoted).collect::<Vec<_>>().join("* ");
     let last = last.map_or(String::new(), |(name, command)| {
         format!("\necho '{START}{name}'; {command}; echo \"{END}{name} $?\"")
@@ -127,6 +77,7 @@ pub struct Programs {
 
 impl Programs {
     /// A reader that expects `programs` to run.
+    #[must_use]
     pub fn new(programs: Vec<String>) -> Self {
         Self {
             expected: programs,
@@ -290,7 +241,7 @@ mod tests {
         let prefixes =
             |names: &[&str]| -> Vec<_> { names.iter().map(|name| homes.prefix(name)).collect() };
         assert_eq!(
-            programs(&homes.prefix(ALL)).unwrap(),
+            programs(&homes.prefix("guest-")).unwrap(),
             ["guest-a", "guest-b"]
         );
         let run = |script: &str| {
@@ -300,12 +251,15 @@ mod tests {
                 .unwrap();
             String::from_utf8(output.stdout).unwrap()
         };
-        assert_eq!(run(&script(&prefixes(&[ALL]), None)), format!("{A}{B}"));
+        assert_eq!(
+            run(&script(&prefixes(&["guest-"]), None)),
+            format!("{A}{B}")
+        );
         let both = ["guest-b", "guest-a"];
         assert_eq!(run(&script(&prefixes(&both), None)), format!("{B}{A}"));
         assert_eq!(run(&script(&prefixes(&both[..1]), None)), B);
         assert_eq!(programs(&homes.prefix(both[0])).unwrap(), ["guest-b"]);
-        let last = script(&prefixes(&[ALL]), Some(("last", "false")));
+        let last = script(&prefixes(&["guest-"]), Some(("last", "false")));
         let of_last = "== start last\n== end last 1\n";
         assert_eq!(run(&last), format!("{A}{B}{of_last}"));
         assert_eq!(homes.prefix("tools/x-"), Path::new("/repo/tools/x-"));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! ACPI tables that the guest's firmware has beside QEMU's own.
 
-use super::device_process::LogTail;
-use super::error::VmError;
+use crate::error::VmError;
+use crate::log::LogTail;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +16,7 @@ const CPU_PH: Ph = Ph::Bidirectional;
 
 /// The hint with which a requester of 8- or 16-bit tags should write to volatile memory that `cpu` uses,
 /// as that table tells it; none if it does not know it.
+#[must_use]
 pub fn cpu_hint(cpu: u32, extended: bool) -> Option<Hint> {
     // It does not know the 8-bit tag of CPU 2, nor the 16-bit one of CPU 3.
     let knows = match cpu {

@@ -61,28 +61,33 @@ impl Kernel {
     const SLOW: [&str; 4] = ["PROVE_LOCKING", "DEBUG_OBJECTS", "DEBUG_KMEMLEAK", "KASAN"];
 
     /// The build directory.
+    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The kernel image.
+    #[must_use]
     pub fn image(&self) -> PathBuf {
         self.dir.join(Self::IMAGE)
     }
 
     /// The release that the build recorded (`uname -r`), if it did.
+    #[must_use]
     pub fn release(&self) -> Option<String> {
         let file = self.dir.join("include/config/kernel.release");
         Some(fs::read_to_string(file).ok()?.trim().to_owned())
     }
 
     /// The hash of what it was built of, if `scripts/kernel` built it.
+    #[must_use]
     pub fn inputs(&self) -> Option<String> {
         let inputs = fs::read_to_string(self.dir.join("inputs")).ok()?;
         Some(inputs.trim().to_owned())
     }
 
     /// What tells it from other kernels: its release, or else the name of the build directory.
+    #[must_use]
     pub fn name(&self) -> String {
         let of_dir = || self.dir.file_name().unwrap_or_default();
         self.release()
@@ -90,11 +95,13 @@ impl Kernel {
     }
 
     /// Whether `option`, named without `CONFIG_`, is built in.
+    #[must_use]
     pub fn has(&self, option: &str) -> bool {
         self.has_value(option, "=y")
     }
 
     /// Whether `option`, named without `CONFIG_`, is a module.
+    #[must_use]
     pub fn has_module(&self, option: &str) -> bool {
         self.has_value(option, "=m")
     }
@@ -109,6 +116,7 @@ impl Kernel {
 
     /// Memory that a guest needs, in MiB: 1024, or 4096 for a kernel that shadows mapped BARs, of which
     /// there are up to four with 4 GiB.
+    #[must_use]
     pub fn memory_mib(&self) -> u32 {
         if self.has("KASAN_VMALLOC") {
             4096
@@ -118,6 +126,7 @@ impl Kernel {
     }
 
     /// What a guest's time limit is multiplied by: 1, or 4 for a kernel that checks itself.
+    #[must_use]
     pub fn patience(&self) -> u32 {
         if Self::SLOW.iter().any(|option| self.has(option)) {
             4

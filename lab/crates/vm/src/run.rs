@@ -4,31 +4,20 @@
 //! [`run`] is the one way to a guest. It starts the device process, then virtme-ng, watches both,
 //! and leaves nothing behind: neither processes nor an unread log.
 
-pub mod command;
-mod device_process;
-mod error;
-mod firmware;
-mod hang;
-mod kernel;
-pub mod kvm;
-pub mod log;
-pub(crate) mod memory;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub use command::{Accel, Task};
-pub(crate) use device_process::DeviceProcess;
-pub use device_process::{DevicesEnd, READY_LINE};
-pub use error::VmError;
-pub use firmware::cpu_hint;
-pub use kernel::{Kernel, KernelError};
-
+use crate::command::{self, Accel, Guest, SCRIPT_MAX, STATUS_MARK, Task};
+use crate::device_process::{DeviceProcess, DevicesEnd};
+use crate::error::VmError;
+use crate::kernel::Kernel;
+use crate::log::{self, LogTail};
+use crate::memory::{self, Qemu};
 use crate::process::{Group, TICK, lines, rest};
+use crate::setup::Setup;
 use crate::signals::Interrupt;
 use crate::topology::Devices;
-use command::{Guest, SCRIPT_MAX, STATUS_MARK};
-use device_process::LogTail;
-use memory::Qemu;
+use crate::{firmware, hang};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -40,37 +29,6 @@ use std::time::{Duration, Instant};
 
 /// Most memory, in bytes, that the device process may take beyond the guest's.
 pub const DEVICE_MEMORY_MAX: u64 = 64 << 20;
-
-/// The programs that a run starts, and its patience with them.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// virtme-ng's `vng`.
-    pub vng: PathBuf,
-    /// util-linux' `unshare`.
-    pub unshare: PathBuf,
-    /// ACPICA's `iasl`.
-    pub iasl: PathBuf,
-    /// The program whose subcommand `devices` serves the devices: this one.
-    pub lab: PathBuf,
-    /// How long the device process may take until every socket listens.
-    pub ready_limit: Duration,
-    /// How long it may take to end after QEMU has left.
-    pub leave_limit: Duration,
-}
-
-impl Setup {
-    /// `vng` from the path, and the running program.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            vng: "vng".into(),
-            unshare: "unshare".into(),
-            iasl: "iasl".into(),
-            lab: std::env::current_exe()?,
-            ready_limit: Duration::from_secs(10),
-            leave_limit: Duration::from_secs(3),
-        })
-    }
-}
 
 /// A guest to be run.
 #[derive(Debug, Clone)]

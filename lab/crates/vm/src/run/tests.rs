@@ -11,10 +11,10 @@ use tlp::{Bdf, Mode};
 const LONG: Duration = Duration::from_secs(60);
 
 /// A directory with made-up programs and a made-up kernel.
-pub(super) struct Bench {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) setup: Setup,
-    pub(super) kernel: Kernel,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) setup: Setup,
+    pub(crate) kernel: Kernel,
 }
 
 /// Finds the serial log in virtme-ng's arguments.
@@ -29,7 +29,7 @@ const GOOD_DEVICES: &str = "echo ready; exec sleep 1000";
 impl Bench {
     /// `vng` and `devices` are the bodies of shell scripts. In both, `$root` is the bench's directory
     /// and `$out` that of a [`Bench::run`]; in `vng`, `$log` is the serial log.
-    pub(super) fn new(vng: &str, devices: &str) -> Self {
+    pub(crate) fn new(vng: &str, devices: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         let script = |name: &str, body: &str| {

@@ -3,8 +3,8 @@
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process,
-    test_kill_process_group, waitpgid, waitpid,
+    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper,
+    test_kill_process, test_kill_process_group, waitpgid, waitpid,
 };
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -65,11 +65,13 @@ impl Group {
     }
 
     /// Number of the leader.
+    #[must_use]
     pub fn id(&self) -> Pid {
         self.id
     }
 
     /// The leader and its descendants.
+    #[must_use]
     pub fn tree(&self) -> Vec<Pid> {
         tree(self.id)
     }
@@ -151,7 +153,7 @@ impl Group {
     }
 
     /// Reaps members whose parents died and which became our children (see
-    /// [`crate::adopt_orphans`]).
+    /// [`adopt_orphans`]).
     fn reap(&self) {
         match &self.members {
             Members::OwnGroup => while let Ok(Some(_)) = waitpgid(self.id, WaitOptions::NOHANG) {},
@@ -163,6 +165,11 @@ impl Group {
             }
         }
     }
+}
+
+/// Makes this process the one that orphaned descendants come to, so that it can reap them.
+pub fn adopt_orphans() -> io::Result<()> {
+    set_child_subreaper(Some(getpid())).map_err(Into::into)
 }
 
 /// The lines of `pipe` as they come, without their ends. They are read in a thread, to the end, so

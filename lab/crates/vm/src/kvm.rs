@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether KVM can run the guest. That /dev/kvm opens proves nothing: only a boot does.
 
-use super::command::{Accel, Task};
-use super::kernel::Kernel;
-use super::{DevicesEnd, Setup, VmError};
+use crate::command::{Accel, Task};
+use crate::device_process::DevicesEnd;
+use crate::error::VmError;
+use crate::kernel::Kernel;
+use crate::run::{self, Vm};
+use crate::setup::Setup;
 use crate::signals::Interrupt;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -84,7 +87,7 @@ fn probe(
 ) -> Result<Finding, VmError> {
     let out = tempfile::tempdir()
         .map_err(|error| VmError::io("make a directory for the probe", error))?;
-    let vm = super::Vm {
+    let vm = Vm {
         kernel,
         accel: Accel::Kvm,
         cpus: 1,
@@ -96,7 +99,7 @@ fn probe(
         limit,
         out: out.path(),
     };
-    match super::run(setup, &vm, interrupt, &mut |_| {}) {
+    match run::run(setup, &vm, interrupt, &mut |_| {}) {
         Ok(run) if run.status == 0 => Ok(Finding::Works),
         Err(error @ (VmError::Interrupted(_) | VmError::Start { .. })) => Err(error),
         Err(VmError::TimedOut { .. }) => {
@@ -159,8 +162,8 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::command::STATUS_MARK;
-    use crate::vm::tests::Bench;
+    use crate::command::STATUS_MARK;
+    use crate::run::tests::Bench;
 
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(300);

@@ -2,7 +2,12 @@
 //! Finds in a kernel log what a healthy kernel never prints: oopses, WARNs, lockdep splats, stalls,
 //! and what the sanitizers report.
 
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::path::{Path, PathBuf};
+
 /// The message of a log line, without time stamp and caller (`[    1.234567][    T1] `).
+#[must_use]
 pub fn message(line: &str) -> &str {
     let mut rest = line.trim_end_matches('\r');
     while let Some((stamp, after)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
@@ -93,6 +98,7 @@ pub struct Complaint {
 ///
 /// What follows the first one is often only its consequence, so one is enough. The bare `cut here`
 /// line is replaced by the line that it announces.
+#[must_use]
 pub fn first_complaint(log: &str) -> Option<Complaint> {
     let mut lines = log.lines().enumerate();
     while let Some((at, line)) = lines.next() {
@@ -130,6 +136,43 @@ pub fn tail(log: &str, count: usize) -> Vec<&str> {
         .collect();
     lines.reverse();
     lines
+}
+
+/// The last lines of a log file, to be shown behind an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogTail {
+    path: PathBuf,
+    lines: Vec<String>,
+}
+
+impl LogTail {
+    const LINES: usize = 5;
+
+    /// Reads the end of `path`; a file that cannot be read has no lines.
+    pub fn of(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        Self {
+            path: path.into(),
+            lines: tail(&text, Self::LINES)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+}
+
+impl Display for LogTail {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.lines.is_empty() {
+            return write!(f, "{} is empty", self.path.display());
+        }
+        write!(f, "the end of {}:", self.path.display())?;
+        for line in &self.lines {
+            write!(f, "\n    {line}")?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

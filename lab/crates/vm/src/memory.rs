@@ -9,6 +9,7 @@ use std::fs;
 const GUEST_RAM: &str = "/memfd:memory-backend-memfd";
 
 /// The QEMU among `processes` that runs a guest, if there is one yet.
+#[must_use]
 pub fn find_qemu(processes: &[Pid]) -> Option<Qemu> {
     processes.iter().find_map(|pid| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -47,6 +48,7 @@ fn backends_are_shared<'a>(arguments: impl Iterator<Item = &'a str>) -> bool {
 }
 
 /// Resident bytes of process `pid` that are not the guest's memory; `None` if it is gone.
+#[must_use]
 pub fn beyond_guest(pid: Pid) -> Option<u64> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
     Some(resident_beyond_guest(&smaps))
@@ -74,6 +76,7 @@ fn resident_beyond_guest(smaps: &str) -> u64 {
 }
 
 /// The most bytes that process `pid` ever had resident; `None` if it is gone.
+#[must_use]
 pub fn peak(pid: Pid) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib: u64 = status
@@ -87,6 +90,7 @@ pub fn peak(pid: Pid) -> Option<u64> {
 }
 
 /// How much memory new processes can take, in MiB; `None` if the kernel does not say.
+#[must_use]
 pub fn available_mib() -> Option<u64> {
     available_in(&fs::read_to_string("/proc/meminfo").ok()?)
 }

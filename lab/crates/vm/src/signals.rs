@@ -22,6 +22,7 @@ impl Interrupt {
     }
 
     /// The name of the signal that came, if one did.
+    #[must_use]
     pub fn signal(&self) -> Option<&'static str> {
         match i32::try_from(self.0.load(Ordering::Relaxed)) {
             Ok(SIGHUP) => Some("SIGHUP"),

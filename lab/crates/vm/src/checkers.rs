@@ -2,8 +2,8 @@
 //! Asks a kernel that checks itself, when its tests are over, what it found and whether it still
 //! checks: a checker that gave up finds nothing.
 
-use crate::vm::Kernel;
-use crate::vm::command::shell_quote;
+use crate::Kernel;
+use crate::command::shell_quote;
 use std::fs;
 use std::io;
 use std::path::Path;

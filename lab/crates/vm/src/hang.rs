@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the processors of a guest that hangs are doing, as QEMU's monitor tells it.
 
-use super::kernel::Kernel;
+use crate::kernel::Kernel;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};

@@ -2,7 +2,7 @@
 //! Where the devices sit: known to the process that serves them and to the one that starts QEMU.
 
 use clap::ValueEnum;
-use devices::InitiatorConfig;
+use devices::{CompleterType, InitiatorConfig};
 use fabric::trace::DEFAULT_LIMIT;
 use std::fmt::{self, Display, Formatter};
 use std::num::ParseIntError;
@@ -100,6 +100,7 @@ pub struct Device {
 
 impl Device {
     /// Its slot and function on its bus, in QEMU's words.
+    #[must_use]
     pub fn addr(&self) -> String {
         format!("{:#x}.{:#x}", self.slot, self.bdf.function())
     }
@@ -138,6 +139,7 @@ pub struct Placed {
 
 impl Topology {
     /// Its devices, with their sockets in `dir`.
+    #[must_use]
     pub fn devices(self, dir: &Path) -> Vec<Device> {
         self.roles()
             .into_iter()
@@ -229,6 +231,7 @@ impl Topology {
     }
 
     /// What else QEMU must have, as values of its option `-device`, before the devices.
+    #[must_use]
     pub fn fabric(self) -> &'static [&'static str] {
         match self {
             Self::T3Rdma => &SWITCH[..6],
@@ -243,6 +246,7 @@ impl Topology {
     }
 
     /// Where one of its devices is: the buses from the root bus on, and its address.
+    #[must_use]
     pub fn path(self, device: &Device) -> String {
         let mut path = format!(
             "{:02x}:{:02x}.{:x}",
@@ -265,11 +269,13 @@ impl Topology {
     }
 
     /// Whether QEMU has an IOMMU.
+    #[must_use]
     pub fn has_iommu(self) -> bool {
         self.shape() == Shape::Iommu
     }
 
     /// Whether it has an RDMA adapter, which then is the requester.
+    #[must_use]
     pub fn has_adapter(self) -> bool {
         matches!(self, Self::T1Rdma | Self::T3Rdma)
     }
@@ -283,16 +289,19 @@ impl Topology {
     }
 
     /// Whether its devices are behind a root port, for which the firmware knows tags of CPU memory.
+    #[must_use]
     pub fn has_root_port(self) -> bool {
         matches!(self.shape(), Shape::Switch | Shape::Slot)
     }
 
     /// Whether its devices are functions of one slot.
+    #[must_use]
     pub fn is_multifunction(self) -> bool {
         self.shape() == Shape::Slot
     }
 
     /// The processor, in QEMU's words.
+    #[must_use]
     pub fn cpu(self) -> &'static str {
         match self.shape() {
             // Peer-to-peer DMA through the host bridge needs one that the kernel trusts with it.
@@ -303,6 +312,7 @@ impl Topology {
     }
 
     /// The kernel parameters that it needs.
+    #[must_use]
     pub fn kernel_parameters(self) -> &'static [&'static str] {
         match self.shape() {
             Shape::RootBus => &[],
@@ -314,11 +324,13 @@ impl Topology {
 
     /// The socket in `dir` on which QEMU's monitor listens, if the devices need one: they ask it for
     /// the tables of the IOMMU.
+    #[must_use]
     pub fn monitor(self, dir: &Path) -> Option<PathBuf> {
         self.has_iommu().then(|| dir.join("monitor.sock"))
     }
 
     /// The address of a peer-to-peer write.
+    #[must_use]
     pub fn address_kind(self) -> AddressKind {
         match self.shape() {
             Shape::RootBus => AddressKind::Physical,
@@ -344,6 +356,15 @@ pub enum LinkMode {
     Nonflit,
 }
 
+impl From<LinkMode> for tlp::Mode {
+    fn from(mode: LinkMode) -> Self {
+        match mode {
+            LinkMode::Flit => Self::Flit,
+            LinkMode::Nonflit => Self::NonFlit,
+        }
+    }
+}
+
 /// What the Device Capabilities 2 of a completer say about hints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Completer {
@@ -360,8 +381,20 @@ pub enum Completer {
 
 impl Completer {
     /// The code of TPH Completer Supported.
+    #[must_use]
     pub fn code(self) -> u8 {
-        devices::CompleterType::from(self).code()
+        CompleterType::from(self).code()
+    }
+}
+
+impl From<Completer> for CompleterType {
+    fn from(completer: Completer) -> Self {
+        match completer {
+            Completer::None => Self::None,
+            Completer::Tph => Self::Tph,
+            Completer::TphExt => Self::TphAndExtended,
+            Completer::Reserved => Self::Reserved,
+        }
     }
 }
 
@@ -401,6 +434,7 @@ pub struct TraceLimit(pub u32);
 
 impl TraceLimit {
     /// The same in bytes; none if there is to be no trace.
+    #[must_use]
     pub fn bytes(self) -> Option<u64> {
         (self.0 > 0).then_some(u64::from(self.0) << 20)
     }
@@ -457,6 +491,7 @@ pub struct Devices {
 
 impl Devices {
     /// The options that say the same.
+    #[must_use]
     pub fn options(self) -> [String; 8] {
         fn option(name: &str, value: &impl ValueEnum) -> String {
             let value = value.to_possible_value();
@@ -481,6 +516,8 @@ impl Devices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+    use std::ffi::OsStr;
 
     #[test]
     fn no_two_devices_share_a_place() {
@@ -563,5 +600,64 @@ mod tests {
                 topology.has_iommu()
             );
         }
+    }
+
+    /// The devices that these options of the command line ask for.
+    fn parse(options: &[impl AsRef<OsStr>]) -> Devices {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            devices: Devices,
+        }
+        let options = options.iter().map(AsRef::as_ref);
+        Line::parse_from([OsStr::new("lab")].into_iter().chain(options)).devices
+    }
+
+    #[test]
+    fn topologies_have_names() {
+        for (name, topology) in [
+            ("t1-requesters", Topology::T1Requesters),
+            ("t1-untrusted", Topology::T1Untrusted),
+            ("t1-rdma", Topology::T1Rdma),
+            ("t2", Topology::T2),
+            ("t2-requesters", Topology::T2Requesters),
+            ("t3", Topology::T3),
+            ("t3-requesters", Topology::T3Requesters),
+            ("t3-rdma", Topology::T3Rdma),
+            ("t4", Topology::T4),
+        ] {
+            assert_eq!(Topology::from_str(name, false), Ok(topology));
+            assert_eq!(topology.name(), name);
+        }
+        assert!(Topology::from_str("t9", false).is_err());
+    }
+
+    #[test]
+    fn the_devices_of_a_run_survive_the_command_line() {
+        let modes = [LinkMode::Flit, LinkMode::Nonflit].into_iter().cycle();
+        let mut limits = [0, 1, u32::MAX].map(TraceLimit).into_iter().cycle();
+        for (&topology, mode) in Topology::value_variants().iter().zip(modes) {
+            for &completer in Completer::value_variants() {
+                let devices = Devices {
+                    topology,
+                    mode,
+                    completer,
+                    root_port: Completer::Reserved,
+                    st_table: StTable::None,
+                    tags: Tags::Tph,
+                    adapter: Adapter::Plain,
+                    trace_limit: limits.next().unwrap(),
+                };
+                assert_eq!(parse(&devices.options()), devices);
+            }
+        }
+    }
+
+    #[test]
+    fn a_trace_has_a_limit() {
+        let limit = |options: &[&str]| parse(options).trace_limit.bytes();
+        assert_eq!(limit(&[]), Some(256 << 20));
+        assert_eq!(limit(&["--trace-limit", "3"]), Some(3 << 20));
+        assert_eq!(limit(&["--trace-limit", "0"]), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::tap::{ResultLine, parse_plan};
 use super::{Case, Event, Reader};
-use crate::vm::log::message;
+use crate::log::message;
 
 /// One level of nesting.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct Ktap {
 
 impl Ktap {
     /// A reader for the cases that begin with one of `prefixes`, each of which has at least one.
+    #[must_use]
     pub fn new(prefixes: &[&str]) -> Self {
         let prefixes = prefixes.iter().map(|&prefix| (prefix.to_owned(), false));
         Self {

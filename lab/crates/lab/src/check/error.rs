@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can become of a check instead of a total.
+
+use std::io;
+
+/// Why not every test could be run. Whatever a test does is a result, not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// A program does not start.
+    #[error("cannot start {program}: {error}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Results cannot be written, or processes not be watched.
+    #[error("the check cannot go on: {0}")]
+    Io(#[from] io::Error),
+    /// Somebody asked to stop.
+    #[error("stopped by {0}; what ran was ended, and there is no total")]
+    Interrupted(&'static str),
+}

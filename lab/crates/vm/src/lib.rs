@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A guest, from nothing to its exit code.
+//!
+//! [`run()`] is the one way to a guest. It starts the process that serves the lab's devices, then virtme-ng,
+//! watches both, and leaves nothing behind: neither processes nor an unread log.
+
+pub mod checkers;
+pub mod command;
+mod device_process;
+mod error;
+#[cfg(test)]
+mod fake;
+mod firmware;
+pub mod guest;
+mod hang;
+mod kernel;
+pub mod kvm;
+pub mod log;
+pub mod memory;
+pub mod process;
+pub mod results;
+mod run;
+pub mod serve;
+mod setup;
+pub mod signals;
+pub mod topology;
+
+pub use command::{Accel, Task};
+pub use device_process::{DeviceProcess, DevicesEnd};
+pub use error::VmError;
+pub use firmware::cpu_hint;
+pub use kernel::{Kernel, KernelError};
+pub use run::{DEVICE_MEMORY_MAX, Run, Vm, run};
+pub use setup::Setup;
