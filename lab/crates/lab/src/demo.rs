@@ -4,8 +4,8 @@
 
 mod operation;
 mod print;
-mod steps;
-mod verify;
+pub mod steps;
+pub mod verify;
 
 use crate::cli::{Driver, Publish};
 use crate::style::{self, Style};

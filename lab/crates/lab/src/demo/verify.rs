@@ -466,6 +466,3 @@ pub fn describe(hint: Option<Hint>) -> String {
         SteeringTag::Ext(tag) => format!("Extended ST {tag:#06x} PH {ph}"),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Made-up reports and traces: what the demo must not let pass.
 
-use super::*;
-use crate::demo::steps::Published;
-use tlp::Bdf;
+use fabric::trace::{Destination, HOST, Record};
+use lab::cli::Publish;
+use lab::demo::steps::{Kind, Published, Requester, Step};
+use lab::demo::verify::verify;
+use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
 use vm::topology::Topology;
 
 const BASE: u64 = 0xfe_0000_0000;
