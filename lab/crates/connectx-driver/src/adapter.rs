@@ -5,12 +5,13 @@ use crate::command::{Commands, Failure, command};
 use crate::completion::{self, Cq, CqOptions};
 use crate::event::{self, Eq, Event};
 use crate::function::Function;
+use crate::key::access;
 use crate::key::{Key, Umr};
 use crate::memory::{Area, Memory};
 use crate::qp::{Connection, Qp, QpOptions, Receive};
 use crate::request::{Request, Segment};
 use crate::srq::{Srq, SrqOptions};
-use crate::{access, wait_for};
+use crate::wait::wait_for;
 use connectx::ifc::{
     access_register_in, ads, arm_rq_in, cqc, create_cq_in, create_eq_in, create_mkey_in,
     create_qp_in, create_srq_in, eqc, mkc, modify_cq_in, qpc, query_qp_out, rst2init_qp_in, srqc,

@@ -3,7 +3,7 @@
 
 use crate::function::Function;
 use crate::memory::{Area, Memory};
-use crate::wait_for;
+use crate::wait::wait_for;
 use connectx::wire::{mailbox, queue_entry, reply, request};
 use thiserror::Error;
 

@@ -2,7 +2,7 @@
 //! Completion queues.
 
 use crate::memory::Area;
-use crate::wait_for;
+use crate::wait::wait_for;
 use connectx::wire::{cqe, err_cqe};
 
 /// Bytes of an entry.

@@ -28,6 +28,7 @@ mod memory;
 mod qp;
 mod request;
 mod srq;
+mod wait;
 
 pub use adapter::Adapter;
 pub use command::{Commands, Failure, Prepared, command};
@@ -39,20 +40,4 @@ pub use memory::{Area, Memory};
 pub use qp::{Connection, Qp, QpOptions, Receive, state};
 pub use request::{Address, Request, Segment};
 pub use srq::{Srq, SrqOptions};
-
-use std::time::{Duration, Instant};
-
-/// How long something may take that takes microseconds; it only ends a test that would hang.
-pub const LIMIT: Duration = Duration::from_secs(20);
-
-/// Waits until `look` sees something.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < end, "waited for {what} in vain");
-        std::thread::yield_now();
-    }
-}
+pub use wait::{LIMIT, wait_for};

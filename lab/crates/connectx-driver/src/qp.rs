@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Queue pairs.
 
-use crate::access;
+use crate::key::access;
 use crate::memory::Area;
 use crate::request::{BLOCK, Request, Segment};
 use crate::srq::END_OF_LIST;
