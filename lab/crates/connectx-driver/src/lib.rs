@@ -12,6 +12,8 @@
 //! 5. [`Qp`] and [`Srq`]: queues of [requests](Request), rung for by doorbells.
 //! 6. [`Key`] and [`Umr`]: who may access which memory.
 //!
+//! What the benchmarks measure with it is in [`measure`].
+//!
 //! What it does wrong it does on purpose: nothing keeps a test from posting nonsense. What cannot go on is a
 //! panic, as is waiting for longer than [`LIMIT`].
 
@@ -24,6 +26,7 @@ mod completion;
 mod event;
 mod function;
 mod key;
+pub mod measure;
 mod memory;
 mod qp;
 mod request;

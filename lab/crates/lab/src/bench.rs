@@ -17,14 +17,11 @@
 //!   - `required`, if it is: `at_least` or `at_most`, and `met`.
 
 mod device;
-mod events;
 mod guest;
-mod memory;
 mod report;
-mod writes;
 
 use crate::style::{Style, relative};
-use device::Device;
+use connectx_driver::measure::{events, memory, writes};
 use report::{Host, Report};
 use std::error::Error;
 use std::fs;
@@ -48,7 +45,7 @@ pub fn bench(
     let inputs = kernel.and_then(Kernel::inputs);
     let mut report = Report::new(Host::of_now(), kernel.map(Kernel::name), inputs);
     // A process for each, so that none has to do with what another has left.
-    let start = |traced| Device::start(setup, traced, out, interrupt);
+    let start = |traced| device::start(setup, traced, out, interrupt);
     report.extend(writes::measure(&start, out)?);
     report.extend(events::measure(&mut start(false)?)?);
     report.extend(memory::measure(&mut start(false)?)?);

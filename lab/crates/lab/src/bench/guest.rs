@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the steering-tag table of mlx5 costs, in instructions of a guest whose clock counts them.
 
-use super::report::Measurement;
+use connectx_driver::measure::Measurement;
 use std::error::Error;
 use std::fs;
 use std::path::Path;

@@ -2,77 +2,10 @@
 //! Measurements, and how they are shown.
 
 use crate::style::Style;
+use connectx_driver::measure::{Bound, Measurement, Required};
 use serde::Serialize;
 use std::fmt::Write;
 use std::{fs, thread};
-
-/// What a value must be.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Bound {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-/// A bound, and whether it is kept.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Required {
-    #[serde(flatten)]
-    bound: Bound,
-    met: bool,
-}
-
-/// One number.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measurement {
-    group: String,
-    name: String,
-    value: f64,
-    unit: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    compared_with: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    required: Option<Required>,
-}
-
-impl Measurement {
-    pub fn new(
-        group: impl Into<String>,
-        name: impl Into<String>,
-        value: f64,
-        unit: &'static str,
-    ) -> Self {
-        Self {
-            group: group.into(),
-            name: name.into(),
-            value,
-            unit,
-            compared_with: None,
-            required: None,
-        }
-    }
-
-    /// It says something only next to this.
-    pub fn compared_with(mut self, what: impl Into<String>) -> Self {
-        self.compared_with = Some(what.into());
-        self
-    }
-
-    pub fn required(mut self, bound: Bound) -> Self {
-        let met = match bound {
-            Bound::AtLeast(least) => self.value >= least,
-            Bound::AtMost(most) => self.value <= most,
-        };
-        self.required = Some(Required { bound, met });
-        self
-    }
-}
-
-/// Bytes, or what there is less of: few enough for a float.
-#[allow(clippy::cast_precision_loss)]
-pub fn float(number: u64) -> f64 {
-    number as f64
-}
 
 /// Where and when it was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How much memory the device takes: as much as is registered asks for, however much is transferred.
 
-use super::device::{Device, resident};
-use super::report::{Measurement, float};
-use connectx_driver::{
+use super::device::{Device, Process};
+use super::measurement::{Measurement, float};
+use crate::{
     Adapter, Area, Completion, Connection, Cq, CqOptions, Key, Qp, QpOptions, Receive, Request,
     Segment, Umr, access,
 };
-use rustix::process::Pid;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,28 +21,31 @@ const MESSAGE: u32 = 1 << 20;
 /// How often it is registered and deregistered once more: then what stays is no leak.
 const AGAIN: u32 = 100;
 
+/// Why there is no number.
+const GONE: &str = "the device process does not show how much memory it has";
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// The measurements.
 pub fn measure(device: &mut Device) -> Result<Vec<Measurement>> {
-    let pid = device.pid();
     let mut transfers = Transfers::new(device)?;
     let mut registrations = Registrations::new(&mut device.adapter)?;
-    let adapter = &mut device.adapter;
+    let (adapter, process) = device.parts();
 
-    let before = resident(pid);
+    let before = resident(process)?;
     let mut key = 0;
-    let registered = peak_during(pid, || {
+    let registered = peak_during(process, || {
         key = registrations.register(adapter)?;
         Ok(())
     })?;
-    let transferred = peak_during(pid, || transfers.run(adapter))?;
+    let transferred = peak_during(process, || transfers.run(adapter))?;
     adapter.destroy_key(key)?;
-    let deregistered = resident(pid);
+    let deregistered = resident(process)?;
     for _ in 0..AGAIN {
         let key = registrations.register(adapter)?;
         adapter.destroy_key(key)?;
     }
-    let again = resident(pid);
+    let again = resident(process)?;
 
     let row = |name: &str, bytes: u64| {
         Measurement::new("Memory of the device process", name, float(bytes), "B")
@@ -156,16 +158,21 @@ fn well(completion: Completion) -> Result<()> {
     Err(format!("a request failed: {completion:x?}").into())
 }
 
+/// The memory of the process now.
+fn resident(process: &dyn Process) -> Result<u64> {
+    process.resident().ok_or_else(|| GONE.into())
+}
+
 /// The most memory that was seen while `work` ran and after it.
-fn peak_during(pid: Pid, work: impl FnOnce() -> Result<()>) -> Result<u64> {
+fn peak_during(process: &dyn Process, work: impl FnOnce() -> Result<()>) -> Result<u64> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let sampler = scope.spawn(|| {
-            let mut peak = 0;
+            let mut peak = None;
             loop {
                 // Asked before the last look, so that this comes after the end.
                 let last = done.load(Ordering::Acquire);
-                peak = peak.max(resident(pid));
+                peak = peak.max(process.resident());
                 if last {
                     return peak;
                 }
@@ -175,6 +182,7 @@ fn peak_during(pid: Pid, work: impl FnOnce() -> Result<()>) -> Result<u64> {
         let worked = work();
         done.store(true, Ordering::Release);
         let peak = sampler.join().map_err(|_| "the sampler panicked")?;
-        worked.map(|()| peak)
+        worked?;
+        peak.ok_or_else(|| GONE.into())
     })
 }

@@ -2,8 +2,8 @@
 //! How fast an RDMA WRITE is, and what a recorded TLP costs.
 
 use super::device::Device;
-use super::report::{Bound, Measurement, float};
-use connectx_driver::{Area, Completion, Cq, Qp, Request, Segment, access};
+use super::measurement::{Bound, Measurement, float};
+use crate::{Area, Completion, Cq, Qp, Request, Segment, access};
 use fabric::trace::{BINARY_FILE, Reader, finish};
 use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
@@ -26,6 +26,7 @@ const COST: Bound = Bound::AtMost(300.0);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// The measurements.
 pub fn measure(start: &impl Fn(bool) -> Result<Device>, out: &Path) -> Result<Vec<Measurement>> {
     let mut measurements = vec![];
     for (payload, request) in SIZES {
@@ -121,7 +122,7 @@ impl Transfer {
         let target = device.adapter.memory.pages(VOLUME as u64);
         let mut register = |area: &Area| {
             let key = device.adapter.register(pd, access::ALL, area)?;
-            Ok::<_, connectx_driver::Failure>(Segment {
+            Ok::<_, crate::Failure>(Segment {
                 key,
                 addr: area.addr(),
                 len: MESSAGE,

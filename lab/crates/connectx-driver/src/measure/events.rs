@@ -2,8 +2,8 @@
 //! How long a command takes, and how many interrupts completions raise.
 
 use super::device::Device;
-use super::report::{Measurement, float};
-use connectx_driver::{Adapter, Cq, Eq, Failure, Qp, Request, wait_for};
+use super::measurement::{Measurement, float};
+use crate::{Adapter, Cq, Eq, Failure, Qp, Request, wait_for};
 use std::time::{Duration, Instant};
 
 const COMMANDS: usize = 5000;
@@ -12,6 +12,7 @@ const COMPLETIONS: u16 = 4096;
 const COUNT: u16 = 16;
 const PERIOD: u16 = 4095;
 
+/// The measurements.
 pub fn measure(device: &mut Device) -> Result<Vec<Measurement>, Failure> {
     let mut measurements = commands(&mut device.adapter)?;
     measurements.extend(interrupts(device)?);
