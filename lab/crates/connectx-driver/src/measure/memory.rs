@@ -186,3 +186,51 @@ fn peak_during(process: &dyn Process, work: impl FnOnce() -> Result<()>) -> Resu
         peak.ok_or_else(|| GONE.into())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, getpid};
+    use std::sync::atomic::AtomicU64;
+
+    /// A process that has so much memory, or shows none.
+    struct Holding(Option<AtomicU64>);
+
+    impl Process for Holding {
+        fn id(&self) -> Pid {
+            getpid()
+        }
+
+        fn resident(&self) -> Option<u64> {
+            self.0.as_ref().map(|bytes| bytes.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_work_is_looked_at() {
+        let process = Holding(Some(AtomicU64::new(1)));
+        let grow = || {
+            process
+                .0
+                .iter()
+                .for_each(|it| it.store(7, Ordering::Relaxed));
+            Ok(())
+        };
+        assert_eq!(peak_during(&process, grow).unwrap(), 7);
+    }
+
+    #[test]
+    fn work_that_fails_has_no_peak() {
+        let process = Holding(Some(AtomicU64::new(1)));
+        let error = peak_during(&process, || Err("no".into())).unwrap_err();
+        assert_eq!(error.to_string(), "no");
+    }
+
+    #[test]
+    fn a_process_that_shows_no_memory_is_an_error() {
+        let process = Holding(None);
+        assert_eq!(resident(&process).unwrap_err().to_string(), GONE);
+        let error = peak_during(&process, || Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), GONE);
+    }
+}
