@@ -209,12 +209,12 @@ pub fn shell_quote(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::topology::Completer;
     use std::fs;
 
-    fn kernel(dir: &Path) -> Kernel {
+    pub(crate) fn kernel(dir: &Path) -> Kernel {
         fs::create_dir_all(dir.join("arch/x86/boot")).unwrap();
         for file in ["arch/x86/boot/bzImage", ".config", "modules.order"] {
             fs::write(dir.join(file), "").unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     /// The words that the shell, to which virtme-ng gives QEMU's options, makes of them.
-    fn qemu_words(line: &[String]) -> Vec<String> {
+    pub(crate) fn qemu_words(line: &[String]) -> Vec<String> {
         let options = line
             .iter()
             .find_map(|argument| argument.strip_prefix("--qemu-opts="))

@@ -11,6 +11,8 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod firmware;
+#[cfg(test)]
+mod golden;
 pub mod guest;
 mod hang;
 mod kernel;

@@ -8,7 +8,7 @@ use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Topology as Served};
 use env_logger::Env;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Size of the accelerator's memory BAR in bytes: more than the guest's firmware finds room for
@@ -79,13 +79,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         crash,
         trace_dir: limit.map(|_| args.trace.clone()),
         trace_limit: limit.unwrap_or_default(),
-        endpoints: args
-            .devices
-            .topology
-            .devices(&args.dir)
-            .into_iter()
-            .map(|device| endpoint(device, args.devices))
-            .collect(),
+        endpoints: endpoints(args.devices, &args.dir),
     })?;
     let mut stdout = io::stdout();
     writeln!(stdout, "{READY_LINE}")
@@ -93,6 +87,12 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
         .map_err(io("say that the devices are ready"))?;
     running.wait()?;
     Ok(())
+}
+
+/// What is served, with the sockets in `dir`.
+pub(crate) fn endpoints(devices: Devices, dir: &Path) -> Vec<Endpoint> {
+    let all = devices.topology.devices(dir).into_iter();
+    all.map(|device| endpoint(device, devices)).collect()
 }
 
 fn connectx(devices: Devices) -> ConnectXConfig {

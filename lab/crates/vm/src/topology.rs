@@ -109,14 +109,14 @@ impl Device {
 /// Root port, switch, and below it seven buses; in QEMU's words, in the order of creation.
 const SWITCH: [&str; 9] = [
     "pcie-root-port,id=root-port,bus=pcie.0,addr=0x10,chassis=1",
-    "x3130-upstream,id=switch,bus=root-port",
-    "xio3130-downstream,id=arm0,bus=switch,addr=0,chassis=2",
-    "xio3130-downstream,id=arm1,bus=switch,addr=1,chassis=3",
-    "xio3130-downstream,id=arm2,bus=switch,addr=2,chassis=4",
-    "xio3130-downstream,id=arm3,bus=switch,addr=3,chassis=5",
-    "xio3130-downstream,id=arm4,bus=switch,addr=4,chassis=6",
-    "xio3130-downstream,id=arm5,bus=switch,addr=5,chassis=7",
-    "xio3130-downstream,id=arm6,bus=switch,addr=6,chassis=8",
+    "x3130-upstream,id=switch,bus=root-port,addr=0x0",
+    "xio3130-downstream,id=arm0,bus=switch,addr=0x0,chassis=2",
+    "xio3130-downstream,id=arm1,bus=switch,addr=0x1,chassis=3",
+    "xio3130-downstream,id=arm2,bus=switch,addr=0x2,chassis=4",
+    "xio3130-downstream,id=arm3,bus=switch,addr=0x3,chassis=5",
+    "xio3130-downstream,id=arm4,bus=switch,addr=0x4,chassis=6",
+    "xio3130-downstream,id=arm5,bus=switch,addr=0x5,chassis=7",
+    "xio3130-downstream,id=arm6,bus=switch,addr=0x6,chassis=8",
 ];
 const ARMS: [&str; 7] = ["arm0", "arm1", "arm2", "arm3", "arm4", "arm5", "arm6"];
 /// Number of the first arm's bus: the root port's is 1, the switch's own is 2.
