@@ -34,7 +34,7 @@ use vm::results::libtest::Libtest;
 use vm::results::tap::Tap;
 use vm::results::{Case, Reader, read_all};
 use vm::signals::Interrupt;
-use vm::topology::{Devices, LinkMode, Topology};
+use vm::topology::{LinkMode, Topology, preset};
 use vm::{Accel, Kernel, Setup, Task, Vm, VmError};
 use vm::{checkers, guest};
 
@@ -275,40 +275,35 @@ struct Guest<'a> {
 }
 
 /// A demo.
-#[derive(Clone, Copy)]
 struct Demo {
     name: &'static str,
     driver: Driver,
     topology: Topology,
-    mode: LinkMode,
-}
-
-impl Demo {
-    const fn new(name: &'static str, driver: Driver, topology: Topology, mode: LinkMode) -> Self {
-        Self {
-            name,
-            driver,
-            topology,
-            mode,
-        }
-    }
 }
 
 /// The demos.
-const DEMOS: [Demo; 8] = {
+fn demos() -> [Demo; 8] {
     use Driver::{Kernel, UserSpace};
-    use LinkMode::{Flit, Nonflit};
+    let demo = |name, driver, topology: &Topology| Demo {
+        name,
+        driver,
+        topology: topology.clone(),
+    };
+    let nonflit = Topology {
+        mode: LinkMode::Nonflit,
+        ..preset::T1.clone()
+    };
     [
-        Demo::new("demo-flit", Kernel, Topology::T1, Flit),
-        Demo::new("demo-nonflit", Kernel, Topology::T1, Nonflit),
-        Demo::new("demo-t2", Kernel, Topology::T2, Flit),
-        Demo::new("demo-t3", Kernel, Topology::T3, Flit),
-        Demo::new("demo-rdma", Kernel, Topology::T1Rdma, Flit),
-        Demo::new("demo-rdma-t3", Kernel, Topology::T3Rdma, Flit),
-        Demo::new("demo-vfio-t2", UserSpace, Topology::T2, Flit),
-        Demo::new("demo-vfio-t3", UserSpace, Topology::T3, Flit),
+        demo("demo-flit", Kernel, &preset::T1),
+        demo("demo-nonflit", Kernel, &nonflit),
+        demo("demo-t2", Kernel, &preset::T2),
+        demo("demo-t3", Kernel, &preset::T3),
+        demo("demo-rdma", Kernel, &preset::T1_RDMA),
+        demo("demo-rdma-t3", Kernel, &preset::T3_RDMA),
+        demo("demo-vfio-t2", UserSpace, &preset::T2),
+        demo("demo-vfio-t3", UserSpace, &preset::T3),
     ]
-};
+}
 
 impl Guest<'_> {
     fn parts(&self) -> Vec<Part<'_>> {
@@ -318,31 +313,31 @@ impl Guest<'_> {
         let boots = boots::of(self.kernel);
         let mut parts = Vec::new();
         if boots.has_demos {
-            let count = if self.fast { 1 } else { DEMOS.len() };
-            for demo in DEMOS.into_iter().take(count) {
+            let count = if self.fast { 1 } else { usize::MAX };
+            for demo in demos().into_iter().take(count) {
                 // How a link encodes does not depend on the kernel.
-                let again = !self.is_first && demo.mode != LinkMode::default();
+                let again = !self.is_first && demo.topology.mode != LinkMode::default();
                 let can = demo.driver == Driver::Kernel || self.kernel.has(boots::VFIO_TPH);
                 if can && !again {
                     parts.push(self.part(demo.name, move |results: &mut Results| {
-                        self.demo(demo, results)
+                        self.demo(&demo, results)
                     }));
                 }
             }
         }
         if !self.fast {
-            let boots = boots.boots.iter().filter(|boot| self.can(boot));
+            let boots = boots.boots.into_iter().filter(|boot| self.can(boot));
             parts.extend(boots.map(|boot| self.boot(boot, None)));
         }
         parts
     }
 
     fn endurance_parts(&self) -> Vec<Part<'_>> {
-        let boots = boots::ENDURANCE.iter().filter(|boot| self.can(boot));
+        let boots = boots::endurance().into_iter().filter(|boot| self.can(boot));
         let kills = 1..=boots::KILLS;
         boots
             .map(|boot| self.boot(boot, None))
-            .chain(kills.map(|time| self.boot(&boots::KILL, Some(time))))
+            .chain(kills.map(|time| self.boot(boots::kill(), Some(time))))
             .collect()
     }
 
@@ -352,14 +347,14 @@ impl Guest<'_> {
     }
 
     /// A boot, once or for the nth `time`.
-    fn boot(&self, boot: &'static Boot, time: Option<usize>) -> Part<'_> {
+    fn boot(&self, boot: Boot, time: Option<usize>) -> Part<'_> {
         let (mut name, mut dir) = (boot.part.to_owned(), boot.dir.to_owned());
         if let Some(time) = time {
             name = format!("{name}, time {time}");
             dir = format!("{dir}-{time}");
         }
         self.part(&name, move |results: &mut Results| {
-            self.programs(boot, &dir, results)
+            self.programs(&boot, &dir, results)
         })
     }
 
@@ -371,14 +366,13 @@ impl Guest<'_> {
         Part::new(format!("{name} on {}", self.name), run)
     }
 
-    fn demo(&self, demo: Demo, results: &mut Results) -> Result<(), CheckError> {
+    fn demo(&self, demo: &Demo, results: &mut Results) -> Result<(), CheckError> {
         let plan = demo::Plan {
             kernel: self.kernel,
             accel: self.accel,
             publish: Publish::default(),
             driver: demo.driver,
-            topology: demo.topology,
-            mode: demo.mode,
+            topology: &demo.topology,
             out: &self.out.join(demo.name),
             repo: self.repo,
         };
@@ -428,14 +422,7 @@ impl Guest<'_> {
             accel: self.accel,
             cpus: boot.cpus,
             icount: false,
-            devices: Some(Devices {
-                topology: boot.topology,
-                root_port: boot.root_port,
-                st_table: boot.st_table,
-                tags: boot.tags,
-                adapter: boot.adapter,
-                ..Devices::default()
-            }),
+            devices: Some(boot.topology.clone().into()),
             devices_end: boot.devices_end,
             append: &parameters,
             // Programs that are not built use some that are.

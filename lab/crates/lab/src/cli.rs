@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use trace::command::TraceCommand;
 use trace::number::number;
 use vm::serve::ServeArgs;
-use vm::topology::{Devices, LinkMode, Topology};
+use vm::topology::{DevicesArgs, TopologyArgs};
 
 /// Emulated PCIe devices with TPH, and a guest that uses them.
 #[derive(Debug, Parser)]
@@ -67,12 +67,9 @@ pub struct DemoArgs {
     /// What drives the initiators
     #[arg(long, value_enum, default_value_t)]
     pub driver: Driver,
-    /// Where the devices sit
-    #[arg(long, value_enum, default_value_t)]
-    pub topology: Topology,
-    /// Header format of the links
-    #[arg(long, value_enum, default_value_t)]
-    pub mode: LinkMode,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub topology: TopologyArgs,
 }
 
 /// What drives the initiators.
@@ -184,7 +181,7 @@ pub struct ShellArgs {
     pub run: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub devices: Devices,
+    pub devices: DevicesArgs,
 }
 
 fn processing_hint(text: &str) -> Result<u8, String> {
@@ -198,6 +195,7 @@ fn processing_hint(text: &str) -> Result<u8, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use vm::topology::{LinkMode, preset};
 
     fn demo(options: &[&str]) -> Result<DemoArgs, String> {
         let fixed = ["lab", "demo", "--kernel", "/k", "--out", "/o"];
@@ -219,8 +217,7 @@ mod tests {
     fn the_demo_has_defaults() {
         let args = demo(&[]).unwrap();
         assert_eq!(args.publish, Publish::default());
-        assert_eq!(args.mode, LinkMode::Flit);
-        assert_eq!(args.topology, Topology::T1);
+        assert_eq!(args.topology.topology(), *preset::T1);
         assert_eq!(args.driver, Driver::Kernel);
     }
 
@@ -235,7 +232,7 @@ mod tests {
     fn tags_are_decimal_or_hexadecimal() {
         let args = demo(&["--st", "7", "--ext", "0x1234", "--mode", "nonflit"]).unwrap();
         assert_eq!((args.publish.st, args.publish.ext), (7, 0x1234));
-        assert_eq!(args.mode, LinkMode::Nonflit);
+        assert_eq!(args.topology.topology().mode, LinkMode::Nonflit);
     }
 
     #[test]

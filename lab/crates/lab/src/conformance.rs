@@ -11,7 +11,7 @@ use std::time::Duration;
 use vm::guest;
 use vm::results::{Case, Event, Reader, Verdict};
 use vm::signals::Interrupt;
-use vm::topology::{Devices, Topology};
+use vm::topology::preset;
 use vm::{Accel, DevicesEnd, Kernel, Setup, Task, Vm, VmError};
 
 /// For a guest that hangs.
@@ -108,10 +108,7 @@ pub fn conformance(
         accel,
         cpus: 2,
         icount: false,
-        devices: Some(Devices {
-            topology: Topology::T1Completers,
-            ..Devices::default()
-        }),
+        devices: Some(preset::T1_COMPLETERS.clone().into()),
         devices_end: DevicesEnd::WithQemu,
         append: &["vfio.enable_unsafe_noiommu_mode=1"],
         task: Task::Script(

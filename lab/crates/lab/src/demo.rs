@@ -18,7 +18,7 @@ use steps::{Kind, Step, StepsError};
 use verify::verify;
 use vm::results::{Case, Verdict};
 use vm::signals::Interrupt;
-use vm::topology::{Completer, Devices, LinkMode, Topology};
+use vm::topology::Topology;
 use vm::{Accel, DEVICE_MEMORY_MAX, DevicesEnd, Kernel, Run, Setup, Task, Vm, VmError};
 
 /// A demo's guest ends after seconds; this is for one that hangs.
@@ -44,9 +44,7 @@ pub struct Plan<'a> {
     /// What drives the initiators.
     pub driver: Driver,
     /// Where the devices sit.
-    pub topology: Topology,
-    /// Header format of the links.
-    pub mode: LinkMode,
+    pub topology: &'a Topology,
     /// Where traces and logs go.
     pub out: &'a Path,
     /// The repository.
@@ -62,15 +60,6 @@ impl Plan<'_> {
                 u8::try_from(self.publish.cpu + 1).unwrap_or(u8::MAX)
             }
             _ => 1,
-        }
-    }
-
-    fn devices(&self) -> Devices {
-        Devices {
-            topology: self.topology,
-            mode: self.mode,
-            completer: Completer::TphExt,
-            ..Devices::default()
         }
     }
 }
@@ -123,11 +112,13 @@ pub fn record(
     plan: &Plan<'_>,
     interrupt: &Interrupt,
 ) -> Result<Recorded, DemoError> {
-    let has_adapter = plan.topology.has_adapter();
+    let has_adapter = plan.topology.adapter().is_some();
     let (program, kinds) = match plan.driver {
         Driver::Kernel if has_adapter => (plan.repo.join(RDMA_PROGRAM), Kind::OF_ADAPTER),
         Driver::Kernel => (beside(&setup.lab, PROGRAM), Kind::OF_INITIATORS),
-        Driver::UserSpace if has_adapter => return Err(DemoError::Adapter(plan.topology.name())),
+        Driver::UserSpace if has_adapter => {
+            return Err(DemoError::Adapter(plan.topology.name.clone()));
+        }
         Driver::UserSpace => {
             let kinds = if plan.topology.has_root_port() {
                 Kind::OF_USER_SPACE
@@ -146,7 +137,7 @@ pub fn record(
         accel: plan.accel,
         cpus: plan.cpus(),
         icount: false,
-        devices: Some(plan.devices()),
+        devices: Some(plan.topology.clone().into()),
         devices_end: DevicesEnd::default(),
         append: &[],
         task: Task::Script(command(&setup.lab, &program, plan)),
@@ -294,8 +285,8 @@ fn title(plan: &Plan<'_>, style: Style) -> String {
         Accel::Tcg => "software emulation",
         Accel::Kvm => "KVM",
     };
-    let mode = tlp::Mode::from(plan.mode);
-    let topology = plan.topology.name().to_uppercase();
+    let mode = tlp::Mode::from(plan.topology.mode);
+    let topology = plan.topology.name.to_uppercase();
     let driver = match plan.driver {
         Driver::Kernel => "",
         Driver::UserSpace => " · driver in user space",
@@ -317,6 +308,7 @@ fn mib(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm::topology::preset;
 
     #[test]
     fn memory_has_bounds_and_must_be_measured() {
@@ -337,7 +329,7 @@ mod tests {
         Kernel::at(dir).unwrap()
     }
 
-    fn plan(kernel: &Kernel, driver: Driver, topology: Topology) -> Plan<'_> {
+    fn plan<'a>(kernel: &'a Kernel, driver: Driver, topology: &'a Topology) -> Plan<'a> {
         Plan {
             kernel,
             accel: Accel::Tcg,
@@ -349,7 +341,6 @@ mod tests {
             },
             driver,
             topology,
-            mode: LinkMode::default(),
             out: Path::new("/nowhere"),
             repo: Path::new("/nowhere"),
         }
@@ -360,7 +351,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = kernel(dir.path());
         let command = |driver, program| {
-            let plan = plan(&kernel, driver, Topology::T3);
+            let plan = plan(&kernel, driver, &preset::T3);
             command(Path::new("/t/lab"), Path::new(program), &plan)
         };
         assert_eq!(
@@ -378,9 +369,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = kernel(dir.path());
         for (driver, topology, cpus) in [
-            (Driver::Kernel, Topology::T3, 1),
-            (Driver::UserSpace, Topology::T2, 1),
-            (Driver::UserSpace, Topology::T3, 3),
+            (Driver::Kernel, &preset::T3, 1),
+            (Driver::UserSpace, &preset::T2, 1),
+            (Driver::UserSpace, &preset::T3, 3),
         ] {
             assert_eq!(plan(&kernel, driver, topology).cpus(), cpus);
         }
@@ -390,7 +381,7 @@ mod tests {
     fn a_driver_of_initiators_is_not_for_the_adapter() {
         let dir = tempfile::tempdir().unwrap();
         let kernel = kernel(dir.path());
-        let plan = plan(&kernel, Driver::UserSpace, Topology::T1Rdma);
+        let plan = plan(&kernel, Driver::UserSpace, &preset::T1_RDMA);
         let setup = Setup::new().unwrap();
         let error = record(&setup, &plan, &Interrupt::default()).unwrap_err();
         assert!(error.to_string().contains("t1-rdma"), "{error}");

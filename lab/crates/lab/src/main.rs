@@ -40,7 +40,7 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 fn run(command: Command) -> Result<bool, Box<dyn Error>> {
     match command {
         Command::Devices(args) => {
-            vm::serve::serve(&args)?;
+            vm::serve::serve(args)?;
             Ok(true)
         }
         Command::Trace(command) => {
@@ -54,8 +54,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 accel: lab.accel,
                 publish: args.publish,
                 driver: args.driver,
-                topology: args.topology,
-                mode: args.mode,
+                topology: &args.topology.topology(),
                 out: &args.out,
                 repo: &args.repo,
             };
@@ -118,13 +117,14 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                     );
                 }
             };
+            let devices = args.devices.devices()?;
             let lab = Lab::set_up(&args.kernel)?;
             let vm = Vm {
                 kernel: &lab.kernel,
                 accel: lab.accel,
                 cpus: args.cpus,
                 icount: false,
-                devices: Some(args.devices),
+                devices: Some(devices),
                 devices_end: DevicesEnd::default(),
                 append: &[],
                 task,

@@ -6,7 +6,7 @@ use lab::cli::Publish;
 use lab::demo::steps::{Kind, Published, Requester, Step};
 use lab::demo::verify::verify;
 use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
-use vm::topology::Topology;
+use vm::topology::{Topology, preset};
 
 const BASE: u64 = 0xfe_0000_0000;
 const IOVA: u64 = 0xffff_f000;
@@ -189,7 +189,7 @@ impl World {
                 ext: 0xfef0,
                 cpu: 1,
             },
-            topology: Topology::T1,
+            topology: preset::T1.clone(),
         }
     }
 
@@ -197,7 +197,7 @@ impl World {
     /// host makes of them.
     fn translated(mode: Mode) -> Self {
         let mut world = Self::good(mode);
-        world.topology = Topology::T2;
+        world.topology = preset::T2.clone();
         let arrive = std::mem::take(&mut world.trace);
         for (record, number) in arrive.into_iter().zip((1..).step_by(2)) {
             let Ok(Tlp::MemWrite(request, payload)) = record.tlp() else {
@@ -233,7 +233,7 @@ impl World {
 
     /// The claims that do not hold: step and claim.
     fn wrong(&self) -> Vec<(Kind, &'static str)> {
-        verify(&self.steps, &self.trace, self.asked, self.topology)
+        verify(&self.steps, &self.trace, self.asked, &self.topology)
             .iter()
             .flat_map(|verified| {
                 assert_eq!(
@@ -354,7 +354,7 @@ fn a_tag_that_the_firmware_does_not_know_must_not_be_sent() {
 #[test]
 fn an_address_that_nobody_translates_fails_behind_an_iommu() {
     let mut world = World::good(Mode::Flit);
-    world.topology = Topology::T2;
+    world.topology = preset::T2.clone();
     let wrong = world.wrong();
     assert!(wrong.contains(&(Kind::Hint, THROUGH_HOST)), "{wrong:?}");
 
@@ -398,7 +398,7 @@ fn a_write_that_the_host_makes_up_fails() {
 #[test]
 fn a_translated_address_fails_where_none_is_due() {
     let mut world = World::translated(Mode::Flit);
-    world.topology = Topology::T1;
+    world.topology = preset::T1.clone();
     let wrong = world.wrong();
     assert!(wrong.contains(&(Kind::Hint, ENDPOINTS)), "{wrong:?}");
 }
@@ -406,7 +406,7 @@ fn a_translated_address_fails_where_none_is_due() {
 #[test]
 fn every_claim_is_looked_at() {
     let world = World::good(Mode::Flit);
-    let verified = verify(&world.steps, &world.trace, world.asked, world.topology);
+    let verified = verify(&world.steps, &world.trace, world.asked, &world.topology);
     let claims: Vec<Vec<&str>> = verified
         .iter()
         .map(|one| one.checks.iter().map(|check| check.claim).collect())

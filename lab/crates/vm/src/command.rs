@@ -3,8 +3,7 @@
 
 use crate::hang;
 use crate::kernel::Kernel;
-use crate::topology::{Placed, Topology};
-use serde_json::json;
+use crate::topology::{Placed, preset};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
@@ -122,24 +121,18 @@ fn marked(script: &str) -> String {
 
 fn kernel_parameters(guest: &Guest<'_>) -> String {
     let mut parameters = vec!["loglevel=7", "printk.devkmsg=on", NO_TIMER_CHECK, NO_KASLR];
-    let root_port;
-    if let Some(placed) = guest.devices {
-        parameters.extend(placed.topology.kernel_parameters());
-        if placed.topology.has_root_port() {
-            // modprobe takes a module's parameters from there.
-            root_port = format!("tph_root_port.completer={}", placed.root_port.code());
-            parameters.push(&root_port);
-        }
-    }
+    let placed = guest.devices.into_iter();
+    let of_topology: Vec<_> = placed
+        .flat_map(|placed| placed.topology.boot_parameters())
+        .collect();
+    parameters.extend(of_topology.iter().map(String::as_str));
     parameters.extend(guest.append);
     parameters.join(" ")
 }
 
 /// QEMU's options, as one string that virtme-ng gives to a shell.
 fn qemu_options(guest: &Guest<'_>) -> String {
-    let has_iommu = guest
-        .devices
-        .is_some_and(|placed| placed.topology.has_iommu());
+    let has_iommu = guest.devices.is_some_and(|placed| placed.topology.iommu);
     let machine = match guest.accel {
         Accel::Tcg => "q35",
         // Without a fallback: a guest that was to run under KVM must not run under TCG.
@@ -153,9 +146,9 @@ fn qemu_options(guest: &Guest<'_>) -> String {
         "-cpu".into(),
         guest
             .devices
-            .map_or(Topology::default(), |placed| placed.topology)
-            .cpu()
-            .into(),
+            .map_or(&*preset::T1, |placed| &placed.topology)
+            .cpu
+            .clone(),
     ];
     if guest.icount {
         options.extend(["-icount".into(), "shift=0".into()]);
@@ -185,19 +178,8 @@ fn devices(placed: &Placed) -> Vec<String> {
         let monitor = format!("unix:{},server=on,wait=off", monitor.display());
         options.extend(["-qmp".into(), shell_quote(&monitor)]);
     }
-    for part in placed.topology.fabric() {
-        options.extend(["-device".into(), shell_quote(part)]);
-    }
-    for device in placed.topology.devices(&placed.dir) {
-        let device = json!({
-            "driver": "vfio-user-pci",
-            "socket": {"type": "unix", "path": device.socket},
-            "bus": device.bus,
-            "addr": device.addr(),
-            "multifunction": placed.topology.is_multifunction(),
-            "rombar": 0,
-        });
-        options.extend(["-device".into(), shell_quote(&device.to_string())]);
+    for device in placed.topology.qemu_devices(&placed.dir) {
+        options.extend(["-device".into(), shell_quote(&device)]);
     }
     options
 }
@@ -211,7 +193,7 @@ pub fn shell_quote(text: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::topology::Completer;
+    use crate::topology::{Completer, Topology};
     use std::fs;
 
     pub(crate) fn kernel(dir: &Path) -> Kernel {
@@ -223,10 +205,10 @@ pub(crate) mod tests {
     }
 
     fn line(accel: Accel, task: &Task) -> Vec<String> {
-        line_of(Topology::T1, accel, task)
+        line_of(&preset::T1, accel, task)
     }
 
-    fn line_of(topology: Topology, accel: Accel, task: &Task) -> Vec<String> {
+    fn line_of(topology: &Topology, accel: Accel, task: &Task) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let kernel = kernel(dir.path());
         let guest = Guest {
@@ -235,8 +217,10 @@ pub(crate) mod tests {
             cpus: 2,
             icount: false,
             devices: Some(&Placed {
-                topology,
-                root_port: Completer::Reserved,
+                topology: Topology {
+                    root_ports: Completer::Reserved,
+                    ..topology.clone()
+                },
                 dir: "/run/l".into(),
             }),
             acpi_table: Some(Path::new("/out/a,b/tags.aml")),
@@ -338,7 +322,7 @@ pub(crate) mod tests {
     #[test]
     fn the_iommu_is_the_first_device_and_has_a_monitor() {
         let script = Task::Script("true".into());
-        let line = line_of(Topology::T2, Accel::Kvm, &script);
+        let line = line_of(&preset::T2, Accel::Kvm, &script);
         let words = qemu_words(&line);
         let devices = values(&words, "-device");
         assert!(devices[0].starts_with("intel-iommu,"), "{devices:?}");
@@ -355,7 +339,7 @@ pub(crate) mod tests {
     #[test]
     fn a_switch_is_there_before_the_devices() {
         let script = Task::Script("true".into());
-        let words = qemu_words(&line_of(Topology::T3, Accel::Tcg, &script));
+        let words = qemu_words(&line_of(&preset::T3, Accel::Tcg, &script));
         let devices = values(&words, "-device");
         let kinds: Vec<_> = devices
             .iter()
@@ -383,7 +367,7 @@ pub(crate) mod tests {
     #[test]
     fn functions_of_one_slot_are_told_apart() {
         let script = Task::Script("true".into());
-        let words = qemu_words(&line_of(Topology::T4, Accel::Tcg, &script));
+        let words = qemu_words(&line_of(&preset::T4, Accel::Tcg, &script));
         let devices = values(&words, "-device");
         assert!(devices[0].starts_with("pcie-root-port,"), "{devices:?}");
         for (function, device) in devices[1..].iter().enumerate() {
@@ -407,15 +391,15 @@ pub(crate) mod tests {
     #[test]
     fn a_root_port_has_a_completer_type() {
         let script = Task::Script("true".into());
-        let append = |topology| {
+        let append = |topology: &Topology| {
             let line = line_of(topology, Accel::Tcg, &script);
             value(&line, "--append").to_owned()
         };
-        for topology in [Topology::T3, Topology::T3Requesters, Topology::T4] {
+        for topology in [&preset::T3, &preset::T3_REQUESTERS, &preset::T4] {
             let append = append(topology);
             assert!(append.contains(" tph_root_port.completer=2 "), "{append}");
         }
-        assert!(!append(Topology::T2).contains("tph_root_port"));
+        assert!(!append(&preset::T2).contains("tph_root_port"));
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl DeviceProcess {
         let log = out.join("devices.log");
         let log_file = File::create(&log)
             .map_err(|error| VmError::io(format!("write {}", log.display()), error))?;
+        let topology = run_dir.path().join("topology.toml");
+        devices
+            .topology
+            .write(&topology)
+            .map_err(|error| VmError::io(format!("write {}", topology.display()), error))?;
         let mut command = Command::new(&setup.lab);
         command
             .arg("devices")
@@ -65,7 +70,9 @@ impl DeviceProcess {
             .arg("--trace")
             .arg(out)
             .arg(format!("--end-with-parent={}", std::process::id()))
-            .args(devices.options())
+            .arg("--topology")
+            .arg(topology)
+            .arg(format!("--trace-limit={}", devices.trace_limit))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_file);
@@ -78,7 +85,6 @@ impl DeviceProcess {
             log,
             placed: Placed {
                 topology: devices.topology,
-                root_port: devices.root_port,
                 dir: run_dir.path().into(),
             },
             _run_dir: run_dir,

@@ -5,23 +5,22 @@
 use crate::command::tests::{kernel, qemu_words};
 use crate::command::{Accel, Guest, Task, arguments};
 use crate::serve::endpoints;
-use crate::topology::{Adapter, Completer, Devices, Placed, StTable, Tags, Topology};
-use clap::ValueEnum;
+use crate::topology::{
+    Accelerator, Completer, Model, Placed, Profile, StTable, Tags, Topology, preset,
+};
 use std::fmt::Write;
 use std::path::Path;
 
 /// Its arguments and devices, a line each.
-fn describe(text: &mut String, title: &str, devices: Devices) {
+fn describe(text: &mut String, title: &str, topology: &Topology) {
     let dir = tempfile::tempdir().unwrap();
-    let topology = devices.topology;
     let guest = Guest {
         kernel: &kernel(dir.path()),
         accel: Accel::Kvm,
         cpus: 2,
         icount: false,
         devices: Some(&Placed {
-            topology,
-            root_port: devices.root_port,
+            topology: topology.clone(),
             dir: "/run/l".into(),
         }),
         acpi_table: topology.has_root_port().then_some(Path::new("/tags.aml")),
@@ -40,7 +39,7 @@ fn describe(text: &mut String, title: &str, devices: Devices) {
     for option in words.chunk_by(|_, word| !word.starts_with('-')) {
         writeln!(text, "  {}", option.join(" ")).unwrap();
     }
-    for endpoint in endpoints(devices, Path::new("/run/l")) {
+    for endpoint in endpoints(topology, Path::new("/run/l")) {
         let devices::Endpoint {
             name,
             socket,
@@ -56,55 +55,42 @@ fn describe(text: &mut String, title: &str, devices: Devices) {
 #[test]
 fn topologies_become_what_they_have_always_been() {
     let mut text = String::new();
-    for &topology in Topology::value_variants() {
-        let devices = Devices {
-            topology,
-            ..Devices::default()
-        };
-        describe(&mut text, &topology.name(), devices);
+    for preset in preset::ALL {
+        describe(&mut text, &preset.name, preset);
     }
-    let of = |topology| Devices {
-        topology,
-        ..Devices::default()
-    };
-    for (title, devices) in [
+    let mut other_completer = preset::T1_COMPLETERS.clone();
+    other_completer.devices[1].model = Model::Accelerator(Accelerator {
+        completer: Completer::Tph,
+    });
+    let t1_rdma = || preset::T1_RDMA.clone();
+    for (title, topology) in [
         (
             "t1-completers with an accelerator of 8-bit tags",
-            Devices {
-                completer: Completer::Tph,
-                ..of(Topology::T1Completers)
-            },
+            other_completer,
         ),
         (
             "t3-requesters with root ports of a reserved type",
-            Devices {
-                root_port: Completer::Reserved,
-                ..of(Topology::T3Requesters)
+            Topology {
+                root_ports: Completer::Reserved,
+                ..preset::T3_REQUESTERS.clone()
             },
         ),
         (
             "t3-rdma without an ST table",
-            Devices {
-                st_table: StTable::None,
-                ..of(Topology::T3Rdma)
-            },
+            preset::T3_RDMA
+                .clone()
+                .with_adapters(|adapter| adapter.st_table = StTable::None),
         ),
         (
             "t1-rdma with a plain adapter",
-            Devices {
-                adapter: Adapter::Plain,
-                ..of(Topology::T1Rdma)
-            },
+            t1_rdma().with_adapters(|adapter| adapter.profile = Profile::Plain),
         ),
         (
             "t1-rdma with an adapter of 8-bit tags",
-            Devices {
-                tags: Tags::Tph,
-                ..of(Topology::T1Rdma)
-            },
+            t1_rdma().with_adapters(|adapter| adapter.tags = Tags::Tph),
         ),
     ] {
-        describe(&mut text, title, devices);
+        describe(&mut text, title, &topology);
     }
     println!("what they become:{text}");
     let golden = include_str!("golden.txt").lines().skip(1);

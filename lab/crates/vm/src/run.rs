@@ -114,16 +114,16 @@ fn run_in(
     File::create(&serial)
         .map_err(|error| VmError::io(format!("write {}", serial.display()), error))?;
 
-    let acpi_table = match vm.devices {
+    let acpi_table = match &vm.devices {
         Some(devices) if devices.topology.has_root_port() => {
             Some(firmware::cpu_tags(&setup.iasl, out)?)
         }
         _ => None,
     };
-    let mut devices = match vm.devices {
+    let mut devices = match &vm.devices {
         Some(devices) => Some(DeviceProcess::start(
             setup,
-            devices,
+            devices.clone(),
             vm.devices_end,
             out,
             interrupt,

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lab devices`: the process that serves the devices.
 
-use crate::topology::{Adapter, Completer, Device, Devices, Role, StTable, Tags};
+use crate::topology::{
+    ConnectX, DevicesArgs, Model, NothingToChange, Profile, StTable, Tags, Topology,
+};
 use clap::Args;
-use connectx::{ConnectXConfig, Profile};
-use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Topology as Served};
+use connectx::ConnectXConfig;
+use devices::{AcceleratorConfig, Device, Endpoint, Topology as Served};
 use env_logger::Env;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
@@ -27,6 +29,9 @@ pub enum ServeError {
     /// The devices cannot be set up, or a client broke the protocol.
     #[error(transparent)]
     Devices(#[from] devices::Error),
+    /// An option changes nothing.
+    #[error(transparent)]
+    Options(#[from] NothingToChange),
     /// The system refused something.
     #[error("cannot {what}: {error}")]
     Io {
@@ -51,11 +56,11 @@ pub struct ServeArgs {
     pub end_with_parent: Option<i32>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub devices: Devices,
+    pub devices: DevicesArgs,
 }
 
 /// Serves the devices until their clients have gone. Says [`READY_LINE`] when QEMU may connect.
-pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
+pub fn serve(args: ServeArgs) -> Result<(), ServeError> {
     let io = |what| move |error| ServeError::Io { what, error };
     if let Some(parent) = args.end_with_parent {
         set_parent_process_death_signal(Some(Signal::TERM))
@@ -72,14 +77,15 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
     let crash = Arc::default();
     signal_hook::flag::register(DIE.as_raw(), Arc::clone(&crash))
         .map_err(io("wait for the signal to die"))?;
-    let limit = args.devices.trace_limit.bytes();
+    let devices = args.devices.devices()?;
+    let limit = devices.trace_limit.bytes();
     let running = devices::serve(&Served {
-        mode: args.devices.mode.into(),
-        iommu: args.devices.topology.monitor(&args.dir),
+        mode: devices.topology.mode.into(),
+        iommu: devices.topology.monitor(&args.dir),
         crash,
-        trace_dir: limit.map(|_| args.trace.clone()),
+        trace_dir: limit.map(|_| args.trace),
         trace_limit: limit.unwrap_or_default(),
-        endpoints: endpoints(args.devices, &args.dir),
+        endpoints: endpoints(&devices.topology, &args.dir),
     })?;
     let mut stdout = io::stdout();
     writeln!(stdout, "{READY_LINE}")
@@ -90,23 +96,42 @@ pub fn serve(args: &ServeArgs) -> Result<(), ServeError> {
 }
 
 /// What is served, with the sockets in `dir`.
-pub(crate) fn endpoints(devices: Devices, dir: &Path) -> Vec<Endpoint> {
-    let all = devices.topology.devices(dir).into_iter();
-    all.map(|device| endpoint(device, devices)).collect()
+pub(crate) fn endpoints(topology: &Topology, dir: &Path) -> Vec<Endpoint> {
+    let devices = topology.devices.iter();
+    devices
+        .map(|device| Endpoint {
+            name: device.name.clone(),
+            socket: device.socket(dir),
+            bdf: topology.bdf(device),
+            path: topology.path(device),
+            device: model(device.model),
+        })
+        .collect()
 }
 
-fn connectx(devices: Devices) -> ConnectXConfig {
+fn model(model: Model) -> Box<dyn Device> {
+    match model {
+        Model::Accelerator(accelerator) => Box::new(AcceleratorConfig {
+            completer: accelerator.completer.into(),
+            memory: ACCELERATOR_MEMORY,
+        }),
+        Model::Initiator(initiator) => Box::new(initiator.requester),
+        Model::Connectx(adapter) => Box::new(connectx(adapter)),
+    }
+}
+
+fn connectx(adapter: ConnectX) -> ConnectXConfig {
     let full = ConnectXConfig::default();
     let config = ConnectXConfig {
-        extended: devices.tags == Tags::TphExt,
-        table: devices.st_table == StTable::Capability,
+        extended: adapter.tags == Tags::TphExt,
+        table: adapter.st_table == StTable::Capability,
         ..full
     };
-    match devices.adapter {
-        Adapter::Full => config,
-        Adapter::Plain => ConnectXConfig {
+    match adapter.profile {
+        Profile::Full => config,
+        Profile::Plain => ConnectXConfig {
             vectors: 1,
-            profile: Profile {
+            profile: connectx::Profile {
                 latency_sensitive_disable: true,
                 ..full.profile
             },
@@ -115,25 +140,60 @@ fn connectx(devices: Devices) -> ConnectXConfig {
     }
 }
 
-fn endpoint(device: Device, devices: Devices) -> Endpoint {
-    let accelerator = |completer: Completer| {
-        Box::new(AcceleratorConfig {
-            completer: completer.into(),
-            memory: ACCELERATOR_MEMORY,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::preset;
+
+    /// All kinds of adapters in one guest.
+    #[test]
+    fn several_adapters_are_served_side_by_side() {
+        let text = include_str!("topology/presets/t1-rdma.toml").replace(
+            "\n]\n",
+            r#"
+    { name = "direct", bus = "pcie.0", slot = 0x14, kind = "connectx", st_table = "none" },
+    { name = "plain", bus = "pcie.0", slot = 0x15, kind = "connectx", profile = "plain" },
+    { name = "short", bus = "pcie.0", slot = 0x16, kind = "connectx", tags = "tph" },
+]
+"#,
+        );
+        let topology = Topology::from_toml(&text).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let endpoints = endpoints(&topology, dir.path());
+        assert_eq!(endpoints.len(), preset::T1_RDMA.devices.len() + 3);
+        let adapters: Vec<_> = topology
+            .devices
+            .iter()
+            .filter_map(|device| match device.model {
+                Model::Connectx(adapter) => Some(connectx(adapter)),
+                _ => None,
+            })
+            .map(|config| (config.table, config.vectors, config.extended))
+            .collect();
+        assert_eq!(
+            adapters,
+            [
+                (true, 8, true),
+                (false, 8, true),
+                (true, 1, true),
+                (true, 8, false)
+            ]
+        );
+        let sockets: Vec<_> = endpoints.iter().map(|one| one.socket.clone()).collect();
+        let running = devices::serve(&Served {
+            mode: topology.mode.into(),
+            iommu: None,
+            crash: Arc::default(),
+            trace_dir: Some(dir.path().into()),
+            trace_limit: 1 << 20,
+            endpoints,
         })
-    };
-    Endpoint {
-        bdf: device.bdf,
-        path: devices.topology.path(&device),
-        name: device.name.into(),
-        device: match device.role {
-            Role::Initiator => Box::new(InitiatorConfig::Tph),
-            Role::ExtendedInitiator => Box::new(InitiatorConfig::Extended),
-            Role::InitiatorOf(config) => Box::new(config),
-            Role::Accelerator => accelerator(devices.completer),
-            Role::AcceleratorOf(completer) => accelerator(completer),
-            Role::ConnectX => Box::new(connectx(devices)),
-        },
-        socket: device.socket,
+        .unwrap();
+        for socket in sockets {
+            assert!(socket.exists(), "{socket:?}");
+        }
+        running.dismiss();
+        // Whoever hangs up at once is not served, and not complained about.
+        running.wait().unwrap();
     }
 }

@@ -64,7 +64,7 @@ use crate::{
 use engine::{Engine, Job, Shared, lock};
 use hint::{BadHint, Gated, Wanted, gate};
 use registers::{Action, Copy, Fault, Registers};
-
+use serde::{Deserialize, Serialize};
 use std::{
     error, io,
     sync::{
@@ -78,7 +78,8 @@ use tlp::Mode;
 pub const ST_ENTRIES: u8 = 64;
 
 /// What kind of requester an initiator is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum InitiatorConfig {
     /// It sends 8-bit tags.
     Tph,

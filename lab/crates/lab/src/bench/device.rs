@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::Path;
 use vm::memory::beyond_guest;
 use vm::signals::Interrupt;
-use vm::topology::{Devices, Role, Topology, TraceLimit};
+use vm::topology::{Devices, TraceLimit, preset};
 use vm::{DeviceProcess, DevicesEnd, Setup};
 
 /// More than any transfer needs.
@@ -34,14 +34,13 @@ pub fn start(
     interrupt: &Interrupt,
 ) -> Result<Device, Box<dyn Error>> {
     let devices = Devices {
-        topology: Topology::T1Rdma,
+        topology: preset::T1_RDMA.clone(),
         trace_limit: if traced { TRACE } else { NO_TRACE },
-        ..Devices::default()
     };
     let process = DeviceProcess::start(setup, devices, DevicesEnd::default(), out, interrupt)?;
     let placed = process.placed();
-    let all = placed.topology.devices(&placed.dir);
-    let device = all.iter().find(|device| device.role == Role::ConnectX);
-    let socket = &device.ok_or("no adapter in the topology")?.socket;
-    Device::connect(socket, Served(process))
+    let adapter = placed.topology.adapter();
+    let adapter = adapter.ok_or("no adapter in the topology")?;
+    let socket = adapter.socket(&placed.dir);
+    Device::connect(&socket, Served(process))
 }

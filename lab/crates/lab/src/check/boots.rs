@@ -5,7 +5,7 @@ use super::arrivals::Arrivals;
 use super::programs;
 use std::time::Duration;
 use tlp::Ph;
-use vm::topology::{Adapter, Completer, StTable, Tags, Topology};
+use vm::topology::{Completer, Profile, StTable, Tags, Topology, preset};
 use vm::{DevicesEnd, Kernel};
 
 /// A boot of the guest, and the test programs that run in it.
@@ -14,17 +14,10 @@ pub struct Boot {
     pub part: &'static str,
     /// Directory of its traces and logs.
     pub dir: &'static str,
-    /// Its devices.
+    /// Its buses and devices.
     pub topology: Topology,
     /// How many processors it has.
     pub cpus: u8,
-    /// TPH completer type of its root port.
-    pub root_port: Completer,
-    /// Where its RDMA adapter keeps steering tags, and which it can send.
-    pub st_table: StTable,
-    pub tags: Tags,
-    /// How much the adapter can do.
-    pub adapter: Adapter,
     /// How their names begin.
     pub programs: &'static [&'static str],
     /// The KUnit tests of its start.
@@ -57,26 +50,24 @@ pub struct Kunit {
 
 impl Boot {
     /// What most have in common.
-    const PLAIN: Self = Self {
-        part: "",
-        dir: "",
-        topology: Topology::T1,
-        // So that what runs in parallel can collide.
-        cpus: 2,
-        root_port: Completer::TphExt,
-        st_table: StTable::Capability,
-        tags: Tags::TphExt,
-        adapter: Adapter::Full,
-        programs: &[],
-        kunit: None,
-        arrivals: Arrivals::Any,
-        has_gateways: false,
-        needs: None,
-        environment: &[],
-        limit: Duration::from_secs(5 * 60),
-        devices_end: DevicesEnd::WithQemu,
-        append: &[],
-    };
+    fn plain() -> Self {
+        Self {
+            part: "",
+            dir: "",
+            topology: preset::T1.clone(),
+            // So that what runs in parallel can collide.
+            cpus: 2,
+            programs: &[],
+            kunit: None,
+            arrivals: Arrivals::Any,
+            has_gateways: false,
+            needs: None,
+            environment: &[],
+            limit: Duration::from_secs(5 * 60),
+            devices_end: DevicesEnd::WithQemu,
+            append: &[],
+        }
+    }
 
     /// The kernel parameters that run its KUnit tests and no others, and what else it needs.
     pub fn parameters(&self) -> Vec<String> {
@@ -98,17 +89,17 @@ pub struct Boots {
     /// Whether it can do what the demos show.
     pub has_demos: bool,
     /// The guests.
-    pub boots: &'static [Boot],
+    pub boots: Vec<Boot>,
 }
 
 /// What a kernel can do decides what is run on it.
 pub fn of(kernel: &Kernel) -> Boots {
-    let (has_demos, boots): (_, &[Boot]) = if !kernel.has("VFIO_PCI_DMABUF") {
-        (false, &WITHOUT_DMABUF)
+    let (has_demos, boots) = if !kernel.has("VFIO_PCI_DMABUF") {
+        (false, without_dmabuf())
     } else if !kernel.has("PCIE_TPH") {
-        (false, &WITHOUT_TPH)
+        (false, without_tph())
     } else {
-        (true, &FULL)
+        (true, full())
     };
     Boots { has_demos, boots }
 }
@@ -158,304 +149,346 @@ const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 pub const VFIO_TPH: &str = "VFIO_PCI_TPH";
 
 /// What most boots with TPH requesters that user space owns have in common: initiators of every kind.
-const REQUESTERS: Boot = Boot {
-    topology: Topology::T1Requesters,
-    // The firmware does not know all tags of CPU 2 and 3.
-    cpus: 4,
-    programs: &[programs::USER_SPACE_DRIVER],
-    needs: Some(VFIO_TPH),
-    ..Boot::PLAIN
-};
+fn requesters() -> Boot {
+    Boot {
+        topology: preset::T1_REQUESTERS.clone(),
+        // The firmware does not know all tags of CPU 2 and 3.
+        cpus: 4,
+        programs: &[programs::USER_SPACE_DRIVER],
+        needs: Some(VFIO_TPH),
+        ..Boot::plain()
+    }
+}
 
-static FULL: [Boot; 23] = [
-    Boot {
-        part: "guest tests",
-        dir: "guest",
-        topology: Topology::T1Completers,
-        programs: &[programs::ALL],
-        kunit: Some(TESTS),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests in topology T2",
-        dir: "guest-t2",
-        topology: Topology::T2,
-        programs: &programs::EVERYWHERE,
-        kunit: Some(doctests(
-            "rust_doctests_kernel.rust_doctest_kernel_dma_buf_*",
-            &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
-        )),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests in topology T3",
-        dir: "guest-t3",
-        topology: Topology::T3,
-        programs: &[
-            programs::EVERYWHERE[0],
-            programs::EVERYWHERE[1],
-            programs::ROOT_PORT,
-            programs::REDIRECT_OFF_PATH,
-        ],
-        kunit: Some(doctests(
-            "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
-            &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
-        )),
-        // Its exporter of CPU memory wants the target's hint.
-        arrivals: Arrivals::InMemoryForEachCpu {
-            cpus: 2,
-            ph: Ph::Target,
+/// Initiators of every kind, most of them behind a root port of this TPH completer type.
+fn behind(completer: Completer) -> Topology {
+    Topology {
+        root_ports: completer,
+        ..preset::T3_REQUESTERS.clone()
+    }
+}
+
+/// Everything, on a kernel of this project.
+fn full() -> Vec<Boot> {
+    let boots = [of_dma_bufs(), of_user_space_drivers(), of_rdma()];
+    boots.into_iter().flatten().collect()
+}
+
+/// Drivers of the kernel, with initiators and accelerators.
+fn of_dma_bufs() -> Vec<Boot> {
+    vec![
+        Boot {
+            part: "guest tests",
+            dir: "guest",
+            topology: preset::T1_COMPLETERS.clone(),
+            programs: &[programs::ALL],
+            kunit: Some(TESTS),
+            ..Boot::plain()
         },
-        append: &REDIRECT,
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests of requesters that user space owns",
-        dir: "guest-requester",
-        programs: &[programs::REQUESTER],
-        kunit: Some(REQUESTER_TESTS),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests of requesters that user space owns in topology T3",
-        dir: "guest-requester-t3",
-        topology: Topology::T3,
-        programs: &[programs::REQUESTER_ROOT_PORT],
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests with a processor that is not trusted",
-        dir: "guest-untrusted",
-        topology: Topology::T1Untrusted,
-        programs: &[programs::UNTRUSTED_CPU],
-        arrivals: Arrivals::None,
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests with pci=notph",
-        dir: "guest-notph",
-        programs: &[programs::NO_TPH],
-        arrivals: Arrivals::WithoutHint,
-        append: &["pci=notph"],
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests in topology T4 with ACS redirect",
-        dir: "guest-t4-redirect",
-        topology: Topology::T4,
-        programs: &[programs::REDIRECT_ON_PATH],
-        append: &REDIRECT,
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "guest tests with a device process that is killed",
-        dir: "guest-killed",
-        programs: &[programs::DEVICES_KILLED],
-        devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "TPH requesters of user space",
-        dir: "requesters",
-        ..REQUESTERS
-    },
-    Boot {
-        part: "TPH requesters of user space at the lowest policy level",
-        dir: "requesters-lowest-level",
-        programs: &[programs::LOWEST_LEVEL],
-        arrivals: Arrivals::WithoutHint,
-        ..REQUESTERS
-    },
-    Boot {
-        part: "TPH requesters of user space in topology T2",
-        dir: "requesters-t2",
-        topology: Topology::T2Requesters,
-        ..REQUESTERS
-    },
-    Boot {
-        part: "TPH requesters of user space in topology T3",
-        dir: "requesters-t3",
-        topology: Topology::T3Requesters,
-        arrivals: Arrivals::InMemoryForEachCpu {
-            cpus: 4,
-            ph: Ph::Bidirectional,
+        Boot {
+            part: "guest tests in topology T2",
+            dir: "guest-t2",
+            topology: preset::T2.clone(),
+            programs: &programs::EVERYWHERE,
+            kunit: Some(doctests(
+                "rust_doctests_kernel.rust_doctest_kernel_dma_buf_*",
+                &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
+            )),
+            ..Boot::plain()
         },
-        ..REQUESTERS
-    },
-    Boot {
-        part: "TPH requesters of user space behind a root port that is no completer",
-        dir: "requesters-t3-none",
-        topology: Topology::T3Requesters,
-        root_port: Completer::None,
-        ..REQUESTERS
-    },
-    Boot {
-        part: "TPH requesters of user space behind a completer of 8-bit tags",
-        dir: "requesters-t3-tph",
-        topology: Topology::T3Requesters,
-        root_port: Completer::Tph,
-        ..REQUESTERS
-    },
-    Boot {
-        part: "TPH requesters of user space behind a reserved completer type",
-        dir: "requesters-t3-reserved",
-        topology: Topology::T3Requesters,
-        root_port: Completer::Reserved,
-        ..REQUESTERS
-    },
-    Boot {
-        part: "RDMA tests",
-        dir: "rdma",
-        topology: Topology::T1Rdma,
-        programs: &[programs::RDMA_ALL],
-        has_gateways: true,
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "RDMA tests in topology T3",
-        dir: "rdma-t3",
-        topology: Topology::T3Rdma,
-        programs: &programs::RDMA_EVERYWHERE,
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "RDMA tests without an ST table",
-        dir: "rdma-direct",
-        topology: Topology::T1Rdma,
-        st_table: StTable::None,
-        programs: &[programs::RDMA_HINTS],
-        kunit: Some(MLX5_TESTS),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "RDMA tests without an ST table in topology T3",
-        dir: "rdma-t3-direct",
-        topology: Topology::T3Rdma,
-        st_table: StTable::None,
-        programs: &[programs::RDMA_HINTS],
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "RDMA tests with a plain adapter",
-        dir: "rdma-plain",
-        topology: Topology::T1Rdma,
-        adapter: Adapter::Plain,
-        programs: &[programs::RDMA_HINTS, programs::RDMA_RELOAD],
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "RDMA tests with 8-bit tags",
-        dir: "rdma-8-bit",
-        topology: Topology::T1Rdma,
-        tags: Tags::Tph,
-        programs: &[programs::RDMA_HINTS],
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "RDMA tests with an adapter that is killed",
-        dir: "rdma-killed",
-        topology: Topology::T1Rdma,
-        programs: &[programs::ADAPTER_KILLED],
-        devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
-        ..Boot::PLAIN
-    },
-];
+        Boot {
+            part: "guest tests in topology T3",
+            dir: "guest-t3",
+            topology: preset::T3.clone(),
+            programs: &[
+                programs::EVERYWHERE[0],
+                programs::EVERYWHERE[1],
+                programs::ROOT_PORT,
+                programs::REDIRECT_OFF_PATH,
+            ],
+            kunit: Some(doctests(
+                "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
+                &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
+            )),
+            // Its exporter of CPU memory wants the target's hint.
+            arrivals: Arrivals::InMemoryForEachCpu {
+                cpus: 2,
+                ph: Ph::Target,
+            },
+            append: &REDIRECT,
+            ..Boot::plain()
+        },
+        Boot {
+            part: "guest tests of requesters that user space owns",
+            dir: "guest-requester",
+            programs: &[programs::REQUESTER],
+            kunit: Some(REQUESTER_TESTS),
+            ..Boot::plain()
+        },
+        Boot {
+            part: "guest tests of requesters that user space owns in topology T3",
+            dir: "guest-requester-t3",
+            topology: preset::T3.clone(),
+            programs: &[programs::REQUESTER_ROOT_PORT],
+            ..Boot::plain()
+        },
+        Boot {
+            part: "guest tests with a processor that is not trusted",
+            dir: "guest-untrusted",
+            topology: preset::T1_UNTRUSTED.clone(),
+            programs: &[programs::UNTRUSTED_CPU],
+            arrivals: Arrivals::None,
+            ..Boot::plain()
+        },
+        Boot {
+            part: "guest tests with pci=notph",
+            dir: "guest-notph",
+            programs: &[programs::NO_TPH],
+            arrivals: Arrivals::WithoutHint,
+            append: &["pci=notph"],
+            ..Boot::plain()
+        },
+        Boot {
+            part: "guest tests in topology T4 with ACS redirect",
+            dir: "guest-t4-redirect",
+            topology: preset::T4.clone(),
+            programs: &[programs::REDIRECT_ON_PATH],
+            append: &REDIRECT,
+            ..Boot::plain()
+        },
+        Boot {
+            part: "guest tests with a device process that is killed",
+            dir: "guest-killed",
+            programs: &[programs::DEVICES_KILLED],
+            devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
+            ..Boot::plain()
+        },
+    ]
+}
 
-static WITHOUT_TPH: [Boot; 2] = [
-    Boot {
-        part: "guest tests without TPH",
-        dir: "guest",
-        programs: &["without-tph"],
-        kunit: Some(TESTS_WITHOUT_TPH),
-        arrivals: Arrivals::WithoutHint,
-        // vfio is built in.
-        append: &["vfio.enable_unsafe_noiommu_mode=1"],
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "RDMA tests without TPH",
-        dir: "rdma",
-        topology: Topology::T1Rdma,
-        programs: &programs::RDMA_STOCK,
-        has_gateways: true,
-        ..Boot::PLAIN
-    },
-];
+/// Drivers in user space, with initiators of every kind.
+fn of_user_space_drivers() -> Vec<Boot> {
+    vec![
+        Boot {
+            part: "TPH requesters of user space",
+            dir: "requesters",
+            ..requesters()
+        },
+        Boot {
+            part: "TPH requesters of user space at the lowest policy level",
+            dir: "requesters-lowest-level",
+            programs: &[programs::LOWEST_LEVEL],
+            arrivals: Arrivals::WithoutHint,
+            ..requesters()
+        },
+        Boot {
+            part: "TPH requesters of user space in topology T2",
+            dir: "requesters-t2",
+            topology: preset::T2_REQUESTERS.clone(),
+            ..requesters()
+        },
+        Boot {
+            part: "TPH requesters of user space in topology T3",
+            dir: "requesters-t3",
+            topology: preset::T3_REQUESTERS.clone(),
+            arrivals: Arrivals::InMemoryForEachCpu {
+                cpus: 4,
+                ph: Ph::Bidirectional,
+            },
+            ..requesters()
+        },
+        Boot {
+            part: "TPH requesters of user space behind a root port that is no completer",
+            dir: "requesters-t3-none",
+            topology: behind(Completer::None),
+            ..requesters()
+        },
+        Boot {
+            part: "TPH requesters of user space behind a completer of 8-bit tags",
+            dir: "requesters-t3-tph",
+            topology: behind(Completer::Tph),
+            ..requesters()
+        },
+        Boot {
+            part: "TPH requesters of user space behind a reserved completer type",
+            dir: "requesters-t3-reserved",
+            topology: behind(Completer::Reserved),
+            ..requesters()
+        },
+    ]
+}
 
-static WITHOUT_DMABUF: [Boot; 2] = [
-    Boot {
-        part: "guest tests without dma-bufs of vfio",
-        dir: "guest",
-        programs: &["without-dmabuf"],
-        ..Boot::PLAIN
-    },
-    // The table of steering tags is that in C.
-    Boot {
-        part: "RDMA tests without Rust in topology T3",
-        dir: "rdma-t3",
-        topology: Topology::T3Rdma,
-        programs: &programs::RDMA_STOCK,
-        has_gateways: true,
-        ..Boot::PLAIN
-    },
-];
+/// The drivers of the RDMA adapter.
+fn of_rdma() -> Vec<Boot> {
+    vec![
+        Boot {
+            part: "RDMA tests",
+            dir: "rdma",
+            topology: preset::T1_RDMA.clone(),
+            programs: &[programs::RDMA_ALL],
+            has_gateways: true,
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests in topology T3",
+            dir: "rdma-t3",
+            topology: preset::T3_RDMA.clone(),
+            programs: &programs::RDMA_EVERYWHERE,
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests without an ST table",
+            dir: "rdma-direct",
+            topology: preset::T1_RDMA
+                .clone()
+                .with_adapters(|adapter| adapter.st_table = StTable::None),
+            programs: &[programs::RDMA_HINTS],
+            kunit: Some(MLX5_TESTS),
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests without an ST table in topology T3",
+            dir: "rdma-t3-direct",
+            topology: preset::T3_RDMA
+                .clone()
+                .with_adapters(|adapter| adapter.st_table = StTable::None),
+            programs: &[programs::RDMA_HINTS],
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests with a plain adapter",
+            dir: "rdma-plain",
+            topology: preset::T1_RDMA
+                .clone()
+                .with_adapters(|adapter| adapter.profile = Profile::Plain),
+            programs: &[programs::RDMA_HINTS, programs::RDMA_RELOAD],
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests with 8-bit tags",
+            dir: "rdma-8-bit",
+            topology: preset::T1_RDMA
+                .clone()
+                .with_adapters(|adapter| adapter.tags = Tags::Tph),
+            programs: &[programs::RDMA_HINTS],
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests with an adapter that is killed",
+            dir: "rdma-killed",
+            topology: preset::T1_RDMA.clone(),
+            programs: &[programs::ADAPTER_KILLED],
+            devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
+            ..Boot::plain()
+        },
+    ]
+}
+
+fn without_tph() -> Vec<Boot> {
+    vec![
+        Boot {
+            part: "guest tests without TPH",
+            dir: "guest",
+            programs: &["without-tph"],
+            kunit: Some(TESTS_WITHOUT_TPH),
+            arrivals: Arrivals::WithoutHint,
+            // vfio is built in.
+            append: &["vfio.enable_unsafe_noiommu_mode=1"],
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests without TPH",
+            dir: "rdma",
+            topology: preset::T1_RDMA.clone(),
+            programs: &programs::RDMA_STOCK,
+            has_gateways: true,
+            ..Boot::plain()
+        },
+    ]
+}
+
+fn without_dmabuf() -> Vec<Boot> {
+    vec![
+        Boot {
+            part: "guest tests without dma-bufs of vfio",
+            dir: "guest",
+            programs: &["without-dmabuf"],
+            ..Boot::plain()
+        },
+        // The table of steering tags is that in C.
+        Boot {
+            part: "RDMA tests without Rust in topology T3",
+            dir: "rdma-t3",
+            topology: preset::T3_RDMA.clone(),
+            programs: &programs::RDMA_STOCK,
+            has_gateways: true,
+            ..Boot::plain()
+        },
+    ]
+}
 
 /// What takes long, on a kernel that need not be this project's.
-pub static ENDURANCE: [Boot; 5] = [
-    Boot {
-        part: "RDMA tests",
-        dir: "rdma",
-        topology: Topology::T1Rdma,
-        programs: &programs::RDMA_STOCK,
-        has_gateways: true,
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "drivers that are loaded 50 times",
-        dir: "reload",
-        topology: Topology::T1Rdma,
-        programs: &[programs::RDMA_RELOAD],
-        environment: &["RDMA_CYCLES=50"],
-        limit: Duration::from_secs(20 * 60),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "ten minutes without work",
-        dir: "idle",
-        topology: Topology::T1Rdma,
-        programs: &[programs::ADAPTER_IDLE],
-        environment: &["RDMA_IDLE=600"],
-        limit: Duration::from_secs(15 * 60),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "100000 registrations",
-        dir: "registrations",
-        topology: Topology::T1Rdma,
-        programs: &[programs::RDMA_REGISTRATIONS],
-        needs: Some("VFIO_PCI_DMABUF_TPH"),
-        environment: &["RDMA_REGISTRATIONS=100000"],
-        limit: Duration::from_secs(60 * 60),
-        ..Boot::PLAIN
-    },
-    Boot {
-        part: "10000 resets of a requester that user space owns",
-        dir: "requester-cycles",
-        programs: &[programs::REQUESTER_LIFETIME],
-        needs: Some(VFIO_TPH),
-        environment: &["VFIO_CYCLES=10000"],
-        limit: Duration::from_secs(120 * 60),
-        ..Boot::PLAIN
-    },
-];
+pub fn endurance() -> Vec<Boot> {
+    vec![
+        Boot {
+            part: "RDMA tests",
+            dir: "rdma",
+            topology: preset::T1_RDMA.clone(),
+            programs: &programs::RDMA_STOCK,
+            has_gateways: true,
+            ..Boot::plain()
+        },
+        Boot {
+            part: "drivers that are loaded 50 times",
+            dir: "reload",
+            topology: preset::T1_RDMA.clone(),
+            programs: &[programs::RDMA_RELOAD],
+            environment: &["RDMA_CYCLES=50"],
+            limit: Duration::from_secs(20 * 60),
+            ..Boot::plain()
+        },
+        Boot {
+            part: "ten minutes without work",
+            dir: "idle",
+            topology: preset::T1_RDMA.clone(),
+            programs: &[programs::ADAPTER_IDLE],
+            environment: &["RDMA_IDLE=600"],
+            limit: Duration::from_secs(15 * 60),
+            ..Boot::plain()
+        },
+        Boot {
+            part: "100000 registrations",
+            dir: "registrations",
+            topology: preset::T1_RDMA.clone(),
+            programs: &[programs::RDMA_REGISTRATIONS],
+            needs: Some("VFIO_PCI_DMABUF_TPH"),
+            environment: &["RDMA_REGISTRATIONS=100000"],
+            limit: Duration::from_secs(60 * 60),
+            ..Boot::plain()
+        },
+        Boot {
+            part: "10000 resets of a requester that user space owns",
+            dir: "requester-cycles",
+            programs: &[programs::REQUESTER_LIFETIME],
+            needs: Some(VFIO_TPH),
+            environment: &["VFIO_CYCLES=10000"],
+            limit: Duration::from_secs(120 * 60),
+            ..Boot::plain()
+        },
+    ]
+}
 
 /// How often the process of the adapter is killed then, at another moment each time.
 pub const KILLS: usize = 100;
-pub static KILL: Boot = Boot {
-    part: "an adapter that is killed",
-    dir: "killed",
-    topology: Topology::T1Rdma,
-    programs: &[programs::ADAPTER_KILLED],
-    devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
-    ..Boot::PLAIN
-};
+
+/// A boot of which the process of the adapter is killed.
+pub fn kill() -> Boot {
+    Boot {
+        part: "an adapter that is killed",
+        dir: "killed",
+        topology: preset::T1_RDMA.clone(),
+        programs: &[programs::ADAPTER_KILLED],
+        devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
+        ..Boot::plain()
+    }
+}

@@ -8,12 +8,12 @@
 use super::operation::{name, operation, selected};
 use super::steps::{Kind, Requester, Step};
 use crate::cli::Publish;
+use devices::InitiatorConfig;
 use devices::accelerator::Operation;
 use fabric::trace::{Destination, HOST, Record};
-use std::path::Path;
-use tlp::{Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
+use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
 use vm::results::Case;
-use vm::topology::{AddressKind, Role, Topology};
+use vm::topology::{AddressKind, Device, Topology};
 
 /// One thing that must be so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn verify<'a>(
     steps: &'a [Step],
     trace: &'a [Record],
     asked: Publish,
-    topology: Topology,
+    topology: &Topology,
 ) -> Vec<Verified<'a>> {
     steps
         .iter()
@@ -81,9 +81,21 @@ fn verify_step<'a>(
     step: &'a Step,
     trace: &'a [Record],
     asked: Publish,
-    topology: Topology,
+    topology: &Topology,
 ) -> Verified<'a> {
-    let target = Target::of(step, topology);
+    let ends = match Ends::of(step, topology) {
+        Ok(ends) => ends,
+        Err(missing) => {
+            return Verified {
+                step,
+                sent: vec![],
+                passed_on: vec![],
+                selected: None,
+                checks: vec![check("the topology has its devices", Err(missing))],
+            };
+        }
+    };
+    let target = ends.target;
     let arrived = writes_into(step, trace);
     let (sent, passed_on) = match target {
         Target::Peer(AddressKind::Iova) => (before(&arrived, trace), arrived),
@@ -114,7 +126,7 @@ fn verify_step<'a>(
             }
             Target::Memory => "it goes from the requester to memory",
         };
-        checks.push(check(claim, way(step, &sent, &passed_on, topology)));
+        checks.push(check(claim, way(&ends, &sent, &passed_on)));
         let claim = match target {
             Target::Peer(AddressKind::Physical) => "its address is the BAR's physical address",
             Target::Peer(AddressKind::Iova) => "its address is an I/O virtual address",
@@ -179,13 +191,35 @@ enum Target {
     Memory,
 }
 
-impl Target {
-    fn of(step: &Step, topology: Topology) -> Self {
-        if step.kind.is_to_memory() {
-            Self::Memory
-        } else {
-            Self::Peer(topology.address_kind())
-        }
+/// The two devices of a step.
+struct Ends<'a> {
+    /// What writes, and its address.
+    requester: (&'a Device, Bdf),
+    accelerator: &'a Device,
+    target: Target,
+}
+
+impl<'a> Ends<'a> {
+    fn of(step: &Step, topology: &'a Topology) -> Result<Self, String> {
+        let initiator = |kind: InitiatorConfig| {
+            let found = topology.initiator(kind);
+            found.ok_or_else(|| format!("it has no initiator of kind {kind:?}"))
+        };
+        let requester = match (topology.adapter(), step.requester) {
+            (Some(adapter), _) => adapter,
+            (None, Requester::Tph) => initiator(InitiatorConfig::Tph)?,
+            (None, Requester::Ext) => initiator(InitiatorConfig::Extended)?,
+        };
+        let accelerator = topology.accelerator().ok_or("it has no accelerator")?;
+        Ok(Self {
+            requester: (requester, topology.bdf(requester)),
+            accelerator,
+            target: if step.kind.is_to_memory() {
+                Target::Memory
+            } else {
+                Target::Peer(topology.address_kind(requester, accelerator))
+            },
+        })
     }
 }
 
@@ -298,37 +332,23 @@ fn fills(step: &Step, writes: &[Write<'_>]) -> Result<(), String> {
 }
 
 /// From the initiator to the accelerator, in one go or through the host.
-fn way(
-    step: &Step,
-    sent: &[Write<'_>],
-    passed_on: &[Write<'_>],
-    topology: Topology,
-) -> Result<(), String> {
-    let devices = topology.devices(Path::new(""));
-    let find = |role| {
-        devices
-            .iter()
-            .find(|device| device.role == role)
-            .ok_or_else(|| format!("the topology has no {role:?}"))
-    };
-    let initiator = match step.requester {
-        _ if topology.has_adapter() => find(Role::ConnectX)?,
-        Requester::Tph => find(Role::Initiator)?,
-        Requester::Ext => find(Role::ExtendedInitiator)?,
-    };
-    let accelerator = find(Role::Accelerator)?;
-    let to_accelerator = |to: &Destination| matches!(to, Destination::To { name, bar: Some(_) } if name == accelerator.name);
+fn way(ends: &Ends<'_>, sent: &[Write<'_>], passed_on: &[Write<'_>]) -> Result<(), String> {
+    let &Ends {
+        requester: (initiator, bdf),
+        accelerator,
+        target,
+    } = ends;
+    let to_accelerator = |to: &Destination| matches!(to, Destination::To { name, bar: Some(_) } if *name == accelerator.name);
     let to_host =
         |to: &Destination| matches!(to, Destination::To { name, bar: None } if name == HOST);
-    let target = Target::of(step, topology);
     let through_host = target == Target::Peer(AddressKind::Iova);
 
     for write in sent.iter().chain(passed_on) {
         let requester = write.request.requester();
-        if requester != initiator.bdf {
+        if requester != bdf {
             return Err(format!(
-                "TLP {} has requester {requester}, it should be {}",
-                write.record.number, initiator.bdf
+                "TLP {} has requester {requester}, it should be {bdf}",
+                write.record.number
             ));
         }
     }

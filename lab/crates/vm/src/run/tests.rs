@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::fake;
+use crate::topology::{LinkMode, StTable, Topology, preset};
 use fabric::Fabric;
 use fabric::trace::{BINARY_FILE, Tap};
 use std::cell::RefCell;
@@ -164,7 +165,9 @@ fn a_program_that_is_missing_is_named() {
         "{error}"
     );
     bench.setup.lab = "/nowhere/lab".into();
-    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
     assert!(matches!(error, VmError::Start { .. }), "{error}");
 }
 
@@ -207,7 +210,7 @@ fn a_guest_that_hangs_is_killed_with_its_children() {
 fn where_a_guest_hangs_is_asked() {
     let bench = Bench::new("exec sleep 1000", GOOD_DEVICES);
     let error = bench
-        .run(Some(Devices::default()), Duration::from_millis(300))
+        .run(Some(preset::T1.clone().into()), Duration::from_millis(300))
         .unwrap_err()
         .to_string();
     assert!(error.contains("killed, and QEMU does not tell"), "{error}");
@@ -245,9 +248,14 @@ fn a_request_to_stop_ends_everything() {
     );
     let interrupt = Interrupt::default();
     let error = bench
-        .run_with(Some(Devices::default()), LONG, &interrupt, &mut |_| {
-            interrupt.request();
-        })
+        .run_with(
+            Some(preset::T1.clone().into()),
+            LONG,
+            &interrupt,
+            &mut |_| {
+                interrupt.request();
+            },
+        )
         .unwrap_err();
     assert!(matches!(error, VmError::Interrupted("SIGTERM")), "{error}");
     for name in ["vng", "devices"] {
@@ -260,16 +268,37 @@ fn a_request_to_stop_ends_everything() {
 fn devices_that_never_listen_stop_the_run() {
     let mut bench = Bench::new("echo >$out/started", "echo waiting >&2; exec sleep 1000");
     bench.setup.ready_limit = Duration::from_millis(300);
-    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
     assert!(matches!(error, VmError::DevicesNotReady { .. }), "{error}");
     assert!(error.to_string().contains("waiting"), "{error}");
     assert!(!bench.dir.path().join("out/started").exists());
 }
 
 #[test]
+fn the_device_process_gets_the_topology() {
+    let bench = Bench::new(
+        "",
+        "while [ $1 != --topology ]; do shift; done; cp $2 $root/topology.toml; exit 1",
+    );
+    let topology = Topology {
+        mode: LinkMode::Nonflit,
+        ..preset::T1_RDMA.clone()
+    }
+    .with_adapters(|adapter| adapter.st_table = StTable::None);
+    let error = bench.run(Some(topology.clone().into()), LONG).unwrap_err();
+    assert!(matches!(error, VmError::DevicesDied { .. }), "{error}");
+    let given = Topology::read(&bench.dir.path().join("topology.toml"));
+    assert_eq!(given.unwrap(), topology);
+}
+
+#[test]
 fn devices_that_die_at_once_are_quoted() {
     let bench = Bench::new("", "echo 'cannot bind' >&2; exit 1");
-    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with("the device process died before it was ready (exit status: 1)"),
@@ -284,7 +313,9 @@ fn devices_that_die_stop_the_guest() {
         "echo $$ >$out/vng; exec sleep 1000",
         "echo ready; while [ ! -s $out/vng ]; do sleep 0.1; done; echo 'bad request' >&2; exit 1",
     );
-    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
     let text = error.to_string();
     assert!(
         text.starts_with("the device process died while the guest ran"),
@@ -328,7 +359,7 @@ fn with_qemu_until(
     let seen = RefCell::new(dir.join("seen"));
     let out = dir.join("out");
     let vm = Vm {
-        devices: Some(Devices::default()),
+        devices: Some(preset::T1.clone().into()),
         devices_end,
         ..bench.vm(&out)
     };
@@ -390,7 +421,7 @@ fn devices_that_are_to_be_killed_must_not_end_otherwise() {
     let bench = Bench::new("exec sleep 1000", "echo ready; exit 1");
     let out = bench.dir.path().join("out");
     let vm = Vm {
-        devices: Some(Devices::default()),
+        devices: Some(preset::T1.clone().into()),
         devices_end: at,
         ..bench.vm(&out)
     };
@@ -411,7 +442,9 @@ fn devices_that_stay_behind_are_ended() {
 #[test]
 fn a_success_without_a_visible_qemu_proves_nothing() {
     let bench = Bench::new(&end(0), GOOD_DEVICES);
-    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
     assert!(matches!(error, VmError::QemuUnseen), "{error}");
 }
 
@@ -440,7 +473,9 @@ fn a_trace_gets_its_text_however_the_run_ends() {
     let left = bench.dir.path().join("left.pcapng");
     fs::copy(live.path().join(BINARY_FILE), left).unwrap();
 
-    let error = bench.run(Some(Devices::default()), LONG).unwrap_err();
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
     assert!(matches!(error, VmError::QemuUnseen), "{error}");
     let out = bench.dir.path().join("out");
     let text = fs::read_to_string(out.join(trace::TEXT_FILE)).unwrap();
