@@ -3,6 +3,7 @@
 
 mod licences;
 mod pages;
+mod topologies;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
