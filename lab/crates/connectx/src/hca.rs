@@ -2,6 +2,7 @@
 //! The adapter's state: its objects, and what they tell the driver.
 
 mod commands;
+mod objects;
 mod transport;
 
 use crate::Profile;

@@ -22,83 +22,90 @@ pub enum State {
     Error = 6,
 }
 
-/// The transitions, by the commands that make them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transition {
-    ResetToInit,
-    InitToInit,
-    InitToRtr,
-    RtrToRts,
-    RtsToRts,
-    ToError,
-    ToReset,
+impl State {
+    const ALL: &[Self] = &[Self::Reset, Self::Init, Self::Rtr, Self::Rts, Self::Error];
 }
 
-impl Transition {
-    /// Whether it leads on from `state`, and where to.
-    fn from(self, state: State) -> Option<State> {
-        Some(match (self, state) {
-            (Self::ResetToInit, State::Reset) | (Self::InitToInit, State::Init) => State::Init,
-            (Self::InitToRtr, State::Init) => State::Rtr,
-            (Self::RtrToRts, State::Rtr) | (Self::RtsToRts, State::Rts) => State::Rts,
-            (Self::ToError, _) => State::Error,
-            (Self::ToReset, _) => State::Reset,
-            _ => return None,
-        })
-    }
-
-    /// Whether its command brings a context.
-    pub fn brings_context(self) -> bool {
-        !matches!(self, Self::ToError | Self::ToReset)
-    }
-
-    /// The fields that it takes from the command, whatever the mask of optional ones says.
-    fn required(self) -> &'static [Field] {
-        match self {
-            Self::ResetToInit => &[
-                qpc::pm_state,
-                qpc::rre,
-                qpc::rwe,
-                qpc::rae,
-                qpc::q_key,
-                qpc::counter_set_id,
-            ],
-            Self::InitToRtr => &[
-                qpc::mtu,
-                qpc::log_msg_max,
-                qpc::remote_qpn,
-                qpc::next_rcv_psn,
-                qpc::log_rra_max,
-                qpc::min_rnr_nak,
-            ],
-            Self::RtrToRts => &[
-                qpc::next_send_psn,
-                qpc::log_sra_max,
-                qpc::retry_count,
-                qpc::rnr_retry,
-            ],
-            _ => &[],
-        }
-    }
-
+/// A transition, which a command makes.
+#[derive(Debug)]
+pub struct Transition {
+    /// The states that it leads on from, and the one that it leads to.
+    from: &'static [State],
+    to: State,
+    /// Its command brings a context.
+    context: bool,
+    /// The fields that it takes from the context, whatever the mask of optional ones says.
+    required: &'static [Field],
     /// The fields of the address path that it takes.
-    fn required_path(self) -> &'static [Field] {
-        match self {
-            Self::ResetToInit => &[ads::pkey_index, ads::vhca_port_num],
-            Self::InitToRtr => &[
-                ads::grh,
-                ads::mlid,
-                ads::rlid,
-                ads::src_addr_index,
-                ads::stat_rate,
-                ads::hop_limit,
-                ads::tclass,
-                ads::flow_label,
-                ads::sl,
-                ads::vhca_port_num,
-            ],
-            Self::RtrToRts => &[ads::ack_timeout],
-            _ => &[],
+    required_path: &'static [Field],
+}
+
+/// Each is called as its command.
+impl Transition {
+    pub const RST2INIT: Self = Self {
+        from: &[State::Reset],
+        to: State::Init,
+        context: true,
+        required: &[
+            qpc::pm_state,
+            qpc::rre,
+            qpc::rwe,
+            qpc::rae,
+            qpc::q_key,
+            qpc::counter_set_id,
+        ],
+        required_path: &[ads::pkey_index, ads::vhca_port_num],
+    };
+    pub const INIT2INIT: Self = Self::without_fields(&[State::Init], State::Init, true);
+    pub const INIT2RTR: Self = Self {
+        from: &[State::Init],
+        to: State::Rtr,
+        context: true,
+        required: &[
+            qpc::mtu,
+            qpc::log_msg_max,
+            qpc::remote_qpn,
+            qpc::next_rcv_psn,
+            qpc::log_rra_max,
+            qpc::min_rnr_nak,
+        ],
+        required_path: &[
+            ads::grh,
+            ads::mlid,
+            ads::rlid,
+            ads::src_addr_index,
+            ads::stat_rate,
+            ads::hop_limit,
+            ads::tclass,
+            ads::flow_label,
+            ads::sl,
+            ads::vhca_port_num,
+        ],
+    };
+    pub const RTR2RTS: Self = Self {
+        from: &[State::Rtr],
+        to: State::Rts,
+        context: true,
+        required: &[
+            qpc::next_send_psn,
+            qpc::log_sra_max,
+            qpc::retry_count,
+            qpc::rnr_retry,
+        ],
+        required_path: &[ads::ack_timeout],
+    };
+    pub const RTS2RTS: Self = Self::without_fields(&[State::Rts], State::Rts, true);
+    pub const TO_ERROR: Self = Self::without_fields(State::ALL, State::Error, false);
+    pub const TO_RESET: Self = Self::without_fields(State::ALL, State::Reset, false);
+
+    /// One that takes no fields but optional ones, if it has a context.
+    const fn without_fields(from: &'static [State], to: State, context: bool) -> Self {
+        Self {
+            from,
+            to,
+            context,
+            required: &[],
+            required_path: &[],
         }
     }
 }
@@ -352,8 +359,16 @@ impl Qp {
     }
 
     /// Makes a transition with what the command brings.
-    pub fn modify(&mut self, transition: Transition, mask: u32, new: &[u8]) -> Result<(), Refusal> {
-        let state = transition.from(self.state).ok_or(Refusal::BadQpState)?;
+    pub fn modify(
+        &mut self,
+        transition: &Transition,
+        mask: u32,
+        new: &[u8],
+    ) -> Result<(), Refusal> {
+        if !transition.from.contains(&self.state) {
+            return Err(Refusal::BadQpState);
+        }
+        let state = transition.to;
         if state == State::Reset {
             self.context = self.created.clone();
             (self.send_at, self.send_end, self.receive_at) = (0, 0, 0);
@@ -361,12 +376,15 @@ impl Qp {
         if state != State::Rts {
             self.retry = None;
         }
-        for field in transition.required() {
+        for field in transition.required {
             field.set(&mut self.context, field.get(new));
         }
-        let mask = if transition.brings_context() { mask } else { 0 };
+        let mask = if transition.context { mask } else { 0 };
         // The driver's queue pair for memory keys gets its domain here, not when it is made.
-        if transition == Transition::ResetToInit && qpc::pd.get(&self.context) == 0 {
+        if transition.to == State::Init
+            && self.state == State::Reset
+            && qpc::pd.get(&self.context) == 0
+        {
             qpc::pd.set(&mut self.context, qpc::pd.get(new));
         }
         let optional = OPTIONAL.iter().filter(|(bit, _)| mask >> bit & 1 != 0);
@@ -375,14 +393,14 @@ impl Qp {
         }
         let path = qpc::primary_address_path.bytes_mut(&mut self.context);
         let new_path = qpc::primary_address_path.bytes(new);
-        for field in transition.required_path() {
+        for field in transition.required_path {
             field.set(path, field.get(new_path));
         }
         let optional = OPTIONAL_PATH.iter().filter(|(bit, _)| mask >> bit & 1 != 0);
         for (_, field) in optional {
             field.set(path, field.get(new_path));
         }
-        if transition == Transition::InitToRtr {
+        if state == State::Rtr {
             let gid = ads::rgid_rip.bytes(new_path);
             ads::rgid_rip.bytes_mut(path).copy_from_slice(gid);
         }
@@ -412,12 +430,12 @@ mod tests {
     fn a_queue_pair_remembers_what_it_was_told() {
         let mut qp = created(&[(qpc::pd, 7), (qpc::cqn_snd, 9)]);
         let init = context(&[(qpc::rwe, 1), (qpc::q_key, 5)]);
-        qp.modify(Transition::ResetToInit, 0, &init).unwrap();
+        qp.modify(&Transition::RST2INIT, 0, &init).unwrap();
         let rtr = context(&[(qpc::mtu, 5), (qpc::rre, 1), (qpc::remote_qpn, 0x44)]);
-        qp.modify(Transition::InitToRtr, 1 << 1 | 1 << 3, &rtr)
+        qp.modify(&Transition::INIT2RTR, 1 << 1 | 1 << 3, &rtr)
             .unwrap();
         let rts = context(&[(qpc::next_send_psn, 0x1234)]);
-        qp.modify(Transition::RtrToRts, 0, &rts).unwrap();
+        qp.modify(&Transition::RTR2RTS, 0, &rts).unwrap();
         for (field, value) in [
             (qpc::state, 3),
             (qpc::pd, 7),
@@ -431,23 +449,28 @@ mod tests {
         ] {
             assert_eq!(field.get(&qp.context), value, "{}", field.name);
         }
-        qp.modify(Transition::ToError, 0, &[]).unwrap();
+        qp.modify(&Transition::TO_ERROR, 0, &[]).unwrap();
         assert_eq!(qp.state, State::Error);
-        qp.modify(Transition::ToReset, 0, &[]).unwrap();
+        qp.modify(&Transition::TO_RESET, 0, &[]).unwrap();
         assert_eq!(qp.context, qp.created);
     }
 
     #[test]
     fn a_transition_has_its_place() {
-        use Transition::{InitToInit, InitToRtr, ResetToInit, RtrToRts, RtsToRts};
         let new = context(&[(qpc::mtu, 5)]);
         let mut qp = created(&[]);
-        for refused in [InitToInit, InitToRtr, RtrToRts, RtsToRts] {
-            assert_eq!(qp.modify(refused, !0, &new), Err(Refusal::BadQpState));
+        for refused in [
+            Transition::INIT2INIT,
+            Transition::INIT2RTR,
+            Transition::RTR2RTS,
+            Transition::RTS2RTS,
+        ] {
+            assert_eq!(qp.modify(&refused, !0, &new), Err(Refusal::BadQpState));
             assert_eq!((qp.state, &qp.context), (State::Reset, &context(&[])));
         }
-        qp.modify(ResetToInit, 0, &new).unwrap();
-        assert_eq!(qp.modify(ResetToInit, 0, &new), Err(Refusal::BadQpState));
+        qp.modify(&Transition::RST2INIT, 0, &new).unwrap();
+        let again = qp.modify(&Transition::RST2INIT, 0, &new);
+        assert_eq!(again, Err(Refusal::BadQpState));
     }
 
     #[test]
