@@ -2,5 +2,5 @@
 //! Prints the tables of the ConnectX model, which scripts/layouts compares with the kernel's headers.
 
 fn main() {
-    print!("{}", connectx::layout::list());
+    print!("{}", connectx::headers::list());
 }

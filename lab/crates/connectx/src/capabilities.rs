@@ -5,7 +5,7 @@
 //! no counterpart for.
 
 use crate::ifc::{atomic_caps, cmd_hca_cap, query_hca_cap_out, tlp_dev_emu_capabilities};
-use crate::{Profile, registers};
+use crate::registers;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
@@ -27,6 +27,25 @@ const _: () = assert!(query_hca_cap_out::capability.width == 8 * PAGE);
 const GENERAL: u16 = 0;
 const ATOMIC: u16 = 3;
 const TLP_EMULATION: u16 = 0x2a;
+
+/// What an adapter says that it can do, beyond what the drivers insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Atomics of 8 bytes.
+    pub atomic: bool,
+    /// No doorbells of low latency: the UMR queue pair rings an ordinary one.
+    pub latency_sensitive_disable: bool,
+}
+
+/// All that there is.
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            atomic: true,
+            latency_sensitive_disable: false,
+        }
+    }
+}
 
 /// The capabilities; the general ones are what the driver has made of them.
 #[derive(Debug)]
@@ -140,7 +159,7 @@ fn tlp_emulation() -> Vec<u8> {
     ])
 }
 
-fn page(values: &[(super::layout::Field, u64)]) -> Vec<u8> {
+fn page(values: &[(crate::layout::Field, u64)]) -> Vec<u8> {
     let mut page = vec![0; PAGE];
     for &(field, value) in values {
         field.set(&mut page, value);

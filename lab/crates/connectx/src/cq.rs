@@ -5,7 +5,7 @@ use crate::capabilities::MAX_CQ_LOG;
 use crate::cqe::{self as entries, Opcode};
 use crate::dma::{Buffer, Dma, Fault, Owner};
 use crate::ifc::cqc;
-use crate::pages;
+use crate::pas;
 use crate::status::Refusal;
 use crate::wire::cqe;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl Ring {
         };
         let buffer = Buffer::paged(
             Owner::Cq(number),
-            &pages(list),
+            &pas::parse(list),
             cqc::log_page_size.get32(context),
             cqc::page_offset.get(context),
             stride << log_size,

@@ -4,7 +4,7 @@
 //! What is rung is kept, not queued: twice the same is once, so that a driver that rings faster than
 //! the device works costs no memory.
 
-use crate::Profile;
+use crate::capabilities::Profile;
 use crate::complaints::Complaints;
 use crate::dma::Dma;
 use crate::hca::Hca;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Event queues.
 
+use crate::capabilities::MAX_EQ_LOG;
 use crate::dma::{Buffer, Dma, Fault, Owner};
 use crate::ifc::eqc;
+use crate::pas;
 use crate::status::Refusal;
 use crate::wire::eqe;
-use crate::{capabilities::MAX_EQ_LOG, pages};
 use devices::Interrupt;
 
 /// Kinds of events.
@@ -57,7 +58,7 @@ impl Eq {
         events.copy_from_slice(mask.get(..32).ok_or(Refusal::InputLength)?);
         let buffer = Buffer::paged(
             Owner::Eq(number),
-            &pages(list),
+            &pas::parse(list),
             eqc::log_page_size.get32(context),
             eqc::page_offset.get(context),
             (eqe::LAYOUT.len as u64) << log_size,

@@ -4,8 +4,8 @@
 //! Each takes any bytes. None may panic, hang, or keep more memory than is justified. The targets in
 //! lab/fuzz call them; the ordinary tests do, too, with bytes of their own.
 
-use crate::ConnectXConfig;
 use crate::complaints::Complaints;
+use crate::config::ConnectXConfig;
 use crate::dma::Dma;
 use crate::hca::Hca;
 use crate::queue::Queue;

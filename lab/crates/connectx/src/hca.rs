@@ -5,10 +5,9 @@ mod commands;
 mod objects;
 mod transport;
 
-use crate::Profile;
 use crate::capabilities::{
     Capabilities, LOG_MAX_CQ, LOG_MAX_MKEY, LOG_MAX_PD, LOG_MAX_QP, LOG_MAX_SRQ, LOG_MAX_XRCD,
-    MAX_EQS,
+    MAX_EQS, Profile,
 };
 use crate::cq::{Cq, Told};
 use crate::cqe::Bytes;

@@ -3,7 +3,7 @@
 //!
 //! The names are those of include/linux/mlx5/mlx5_ifc.h, against which scripts/layouts compiles this table.
 
-super::layout::layouts! {
+crate::layout::layouts! {
     /// The general capabilities.
     cmd_hca_cap: 0x100 {
         page_request_disable 0x6 0x1;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Big-endian structures of the device, as tables of fields.
 //!
-//! A table is written once (see [`ifc`] and [`wire`]); reading and writing a field, decoding a structure
-//! for the log, and the check against the kernel's headers all go through it. Drivers may use them, too.
+//! A table is written once (see [`crate::ifc`] and [`crate::wire`]); reading and writing a field,
+//! decoding a structure for the log, and the check against the kernel's headers all go through it.
+//! Drivers may use them, too.
 
-use crate::{ifc, wire};
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Display, Formatter};
 
 /// A field: some bits of a structure. Bit 0 is the most significant bit of the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,40 +178,6 @@ impl Display for Show<'_> {
     }
 }
 
-/// What a C compiler can check the tables by: a line for each structure, and one for each field.
-///
-/// A structure's line is `struct NAME LEN`, with the name in the header and the length in bytes. A field's
-/// is `field STRUCTURE MEMBER OFFSET WIDTH HOW`, in bits; HOW is `bits` where one byte of the header stands
-/// for a bit (mlx5_ifc.h), else `whole` if the field is the member, and `part` if it lies in it.
-#[must_use]
-pub fn list() -> String {
-    let mut lines = String::new();
-    for layout in ifc::ALL.iter().chain(wire::ALL) {
-        let generated = format!("mlx5_ifc_{}_bits", layout.name);
-        let header = layout.header.unwrap_or(&generated);
-        let mut line = |text: fmt::Arguments<'_>| {
-            writeln!(lines, "{text}").expect("a string takes everything");
-        };
-        line(format_args!("struct {header} {:#x}", layout.len));
-        for field in layout.fields {
-            let how = match field.member {
-                _ if header.starts_with("mlx5_ifc_") => "bits",
-                Some(_) => "part",
-                None => "whole",
-            };
-            let (member, offset, width) = (
-                field.member.unwrap_or(field.name),
-                field.offset,
-                field.width,
-            );
-            line(format_args!(
-                "field {header} {member} {offset:#x} {width:#x} {how}"
-            ));
-        }
-    }
-    lines
-}
-
 /// Makes a module for each structure: a constant for each field, and `LAYOUT`.
 ///
 /// `in` gives the structure in the kernel's headers, `of` the member that a field is or is in, where these
@@ -304,20 +270,6 @@ mod tests {
         assert!(!sound(&[field(4, 4), field(0, 4)], 1), "order");
         assert!(!sound(&[field(4, 5)], 1), "beyond the end");
         assert!(!sound(&[field(4, 0)], 1), "nothing");
-    }
-
-    #[test]
-    fn the_list_names_what_the_headers_name() {
-        let list = list();
-        for line in [
-            "struct mlx5_ifc_mkc_bits 0x40",
-            "field mlx5_ifc_mkc_bits pcie_tph_steering_tag_index 0x1e8 0x8 bits",
-            "field mlx5_cmd_layout in_ptr 0x40 0x40 whole",
-            "field mlx5_cmd_layout type 0x0 0x8 part",
-            "field mlx5_av key.qkey.qkey 0x0 0x20 part",
-        ] {
-            assert!(list.lines().any(|of| of == line), "{line}");
-        }
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 use crate::dma::{Owner, Span};
 use crate::ifc::mkc;
 use crate::layout::Field;
-use crate::pages;
+use crate::pas;
 use crate::status::Refusal;
 use crate::wqe::{Check, Umr};
 use fabric::Want;
@@ -99,7 +99,7 @@ impl Mkey {
         let mkey = Self {
             index,
             context: context.to_vec(),
-            table: pages(list),
+            table: pas::parse(list),
         };
         if mkey.table.len() as u64 > mkey.capacity() {
             return Err(Refusal::BadParameter);
@@ -221,7 +221,7 @@ impl Mkey {
     /// Applies `umr`, which is permitted, with the translations that it brings.
     pub fn update(&mut self, umr: &Umr, list: &[u8]) {
         let first = usize::try_from(umr.offset * ENTRIES).expect("permitted");
-        let entries = pages(list);
+        let entries = pas::parse(list);
         let end = first + entries.len();
         if self.table.len() < end {
             self.table.resize(end, 0);

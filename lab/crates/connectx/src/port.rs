@@ -101,7 +101,7 @@ impl Port {
         let register = |len, values: &[_]| {
             let mut bytes = vec![0; len];
             for &(field, value) in values {
-                super::layout::Field::set(field, &mut bytes, value);
+                crate::layout::Field::set(field, &mut bytes, value);
             }
             bytes
         };

@@ -5,7 +5,7 @@ use crate::capabilities::LOG_MAX_QUEUE;
 use crate::dma::{Buffer, Dma, Fault, Owner};
 use crate::ifc::{ads, qpc};
 use crate::layout::Field;
-use crate::pages;
+use crate::pas;
 use crate::ring::Ring;
 use crate::status::Refusal;
 use crate::wqe::{BLOCK, Form, Front, Piece, parse_receive};
@@ -265,7 +265,7 @@ impl Qp {
         len += send.map_or(0, Ring::len);
         let buffer = Buffer::paged(
             owner,
-            &pages(list),
+            &pas::parse(list),
             qpc::log_page_size.get32(context),
             qpc::page_offset.get(context),
             len,

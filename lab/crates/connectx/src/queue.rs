@@ -83,7 +83,7 @@ fn take(dma: &Dma, entry: usize, bytes: &[u8]) -> Result<Fetched, Delivery> {
     if queue_entry::kind.get(bytes) != KIND {
         return Err(Delivery::Descriptor);
     }
-    let length = |field: super::layout::Field| usize::try_from(field.get(bytes)).ok();
+    let length = |field: crate::layout::Field| usize::try_from(field.get(bytes)).ok();
     let input_len = length(queue_entry::inlen)
         .filter(|len| (INLINE / 2..=MAX_LEN).contains(len))
         .ok_or(Delivery::InLength)?;

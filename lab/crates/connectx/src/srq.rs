@@ -6,7 +6,7 @@
 use crate::capabilities::LOG_MAX_QUEUE;
 use crate::dma::{Buffer, Dma, Fault, Owner};
 use crate::ifc::srqc;
-use crate::pages;
+use crate::pas;
 use crate::ring::Ring;
 use crate::status::Refusal;
 use crate::wire::srq_next;
@@ -36,7 +36,7 @@ impl Srq {
         let ring = Ring::new(0, log_size, 4 + srqc::log_rq_stride.get32(context));
         let buffer = Buffer::paged(
             Owner::Srq(number),
-            &pages(list),
+            &pas::parse(list),
             srqc::log_page_size.get32(context),
             srqc::page_offset.get(context),
             ring.len(),

@@ -4,7 +4,7 @@
 //! The kernel has C structures for these (include/linux/mlx5/device.h and qp.h), whose members are bytes
 //! at least: a field may be a part of one. What all commands begin with is in mlx5_ifc.h.
 
-super::layout::layouts! {
+crate::layout::layouts! {
     /// What all commands begin with. Most that name one object do it here.
     request: 0x10 in mlx5_ifc_destroy_cq_in_bits {
         opcode 0x0 0x10;
