@@ -2,15 +2,21 @@
 //! The adapter's state: its objects, and what they tell the driver.
 
 mod commands;
+mod connected;
+mod datagram;
+mod events;
 mod objects;
+mod outcome;
+mod receive;
+mod scheduler;
 mod transport;
+mod umr;
 
 use crate::capabilities::{
     Capabilities, LOG_MAX_CQ, LOG_MAX_MKEY, LOG_MAX_PD, LOG_MAX_QP, LOG_MAX_SRQ, LOG_MAX_XRCD,
     MAX_EQS, Profile,
 };
-use crate::cq::{Cq, Told};
-use crate::cqe::Bytes;
+use crate::cq::Cq;
 use crate::dma::{Dma, Fault};
 use crate::eq::{Eq, Kind};
 use crate::mkey::Mkey;
@@ -20,7 +26,6 @@ use crate::queue::Queue;
 use crate::registers::UARS;
 use crate::srq::Srq;
 use crate::table::Table;
-use crate::wire::cqe;
 use devices::Interrupt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,11 +33,6 @@ use std::time::{Duration, Instant};
 
 /// Numbers of memory keys. Key 0x100, of index 1, is the mark that ends a list of receive requests.
 const MKEYS: std::ops::Range<u32> = 0x100..1 << LOG_MAX_MKEY;
-/// How often a queue pair in error is looked at for receive requests, which nobody rings for: at
-/// first, and at last.
-const LOOK_FIRST: Duration = Duration::from_millis(1);
-const LOOK_LAST: Duration = Duration::from_millis(128);
-
 /// The adapter, from the first command after a reset on.
 pub struct Hca {
     dma: Dma,
@@ -143,80 +143,6 @@ impl Hca {
         Ok(())
     }
 
-    /// The consumer of an EQ has moved on.
-    pub fn update_eq(&mut self, number: u32, consumer: u32, arm: bool) {
-        match self.eqs.get_mut(number) {
-            Some(eq) => eq.update(consumer, arm, &self.interrupt),
-            None => log::warn!("a doorbell of EQ {number}, which there is none"),
-        }
-    }
-
-    /// A CQ is armed.
-    pub fn arm_cq(&mut self, number: u32, consumer: u32, solicited: bool) {
-        let Some(cq) = self.cqs.get_mut(number) else {
-            log::warn!("a doorbell of CQ {number}, which there is none");
-            return;
-        };
-        let tell = cq.arm(consumer, solicited, Instant::now());
-        self.after_look_at_cq(number, tell);
-    }
-
-    /// A send queue has work.
-    pub fn send(&mut self, number: u32) {
-        if self.qps.get(number).is_some() {
-            self.active.insert(number);
-        } else {
-            log::warn!("a doorbell of QP {number}, which there is none");
-        }
-    }
-
-    /// Whether there is work that can be done now.
-    pub fn is_busy(&self) -> bool {
-        !self.active.is_empty()
-    }
-
-    /// When there is something to do next although nobody rings.
-    pub fn deadline(&self) -> Option<Instant> {
-        let retries = self.retrying.iter().filter_map(|&number| {
-            let qp = self.qps.get(number)?;
-            Some(qp.retry?.at)
-        });
-        let looks = self.in_error.values().map(|&(at, _)| at);
-        let told = self.moderated.iter();
-        let told = told.filter_map(|&number| self.cqs.get(number)?.due());
-        retries.chain(looks).chain(told).min()
-    }
-
-    /// Does what is due.
-    pub fn expire(&mut self, now: Instant) {
-        for number in self.moderated.clone() {
-            let tell = self.cqs.get_mut(number).is_some_and(|cq| cq.expire(now));
-            self.after_look_at_cq(number, tell);
-        }
-        for number in self.retrying.clone() {
-            let retry = self.qps.get(number).and_then(|qp| qp.retry);
-            if retry.is_none_or(|retry| retry.at <= now) {
-                self.retrying.remove(&number);
-                self.active.insert(number);
-            }
-        }
-        let due = self.in_error.iter().filter(|(_, (at, _))| *at <= now);
-        for number in due.map(|(&number, _)| number).collect::<Vec<_>>() {
-            match self.flush(number) {
-                Ok(true) => {
-                    self.in_error.insert(number, (now + LOOK_FIRST, LOOK_FIRST));
-                }
-                Ok(false) => {
-                    if let Some((at, pause)) = self.in_error.get_mut(&number) {
-                        *pause = (*pause * 2).min(LOOK_LAST);
-                        *at = now + *pause;
-                    }
-                }
-                Err(fault) => self.lose(number, &fault),
-            }
-        }
-    }
-
     /// What there is, for the log.
     pub fn census(&self) -> String {
         format!(
@@ -246,80 +172,4 @@ impl Hca {
         .iter()
         .all(|&number| number == 0)
     }
-
-    fn events_for(&self, kind: Kind) -> Option<u32> {
-        self.eqs
-            .iter()
-            .find_map(|(number, eq)| eq.wants(kind).then_some(number))
-    }
-
-    /// Puts an event into an EQ. Nobody hears of one that cannot be put there.
-    fn post(&mut self, number: u32, kind: Kind, data: &[u8]) {
-        let Some(eq) = self.eqs.get_mut(number) else {
-            self.dma.complaints.add(format!(
-                "an event {kind:?} for EQ {number}, which there is none"
-            ));
-            return;
-        };
-        if let Err(fault) = eq.post(&self.dma, &self.interrupt, kind, data) {
-            log::error!("an event {kind:?} is lost: {fault}");
-        }
-    }
-
-    /// Tells of an object, if an event queue wants such events.
-    fn tell(&mut self, kind: Kind, number: u32) {
-        if let Some(eq) = self.events_for(kind) {
-            self.post(eq, kind, &about(kind, number));
-        }
-    }
-
-    /// Puts a completion into a CQ, and tells of it if it is to be told.
-    fn complete(&mut self, number: u32, entry: Bytes, solicited: bool) -> Result<(), Fault> {
-        let Some(cq) = self.cqs.get_mut(number) else {
-            self.dma
-                .complaints
-                .add(format!("a completion for CQ {number}, which there is none"));
-            return Ok(());
-        };
-        log::debug!("CQ {number}: {}", cqe::LAYOUT.show(&entry));
-        match cq.post(&self.dma, entry, solicited, Instant::now())? {
-            Told::Quietly => self.after_look_at_cq(number, false),
-            Told::Event => self.after_look_at_cq(number, true),
-            Told::Overrun => self.tell(Kind::CqError, number),
-        }
-        Ok(())
-    }
-
-    fn after_look_at_cq(&mut self, number: u32, tell: bool) {
-        let Some(cq) = self.cqs.get(number) else {
-            self.moderated.remove(&number);
-            return;
-        };
-        if cq.due().is_some() {
-            self.moderated.insert(number);
-        } else {
-            self.moderated.remove(&number);
-        }
-        if tell {
-            let eq = cq.eq();
-            self.post(eq, Kind::Completion, &about(Kind::Completion, number));
-        }
-    }
 }
-
-/// Data of an event about an object: where its number is depends on the kind.
-fn about(kind: Kind, number: u32) -> [u8; 28] {
-    let at = match kind {
-        Kind::CqError => 0,
-        _ => 24,
-    };
-    let mut data = [0; 28];
-    data[at..at + 4].copy_from_slice(&number.to_be_bytes());
-    if kind == Kind::CqError {
-        data[11] = CQ_OVERRUN;
-    }
-    data
-}
-
-/// Syndrome of a CQ error.
-const CQ_OVERRUN: u8 = 1;

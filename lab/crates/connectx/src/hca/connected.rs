@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Work requests of connected queue pairs: reliable, unreliable and extended reliable.
+
+use super::Hca;
+use super::outcome::Outcome;
+use super::receive::Taken;
+use crate::cqe::{self, Arrival, Opcode, Syndrome};
+use crate::dma::Fault;
+use crate::eq::Kind;
+use crate::ifc::{ads, qpc};
+use crate::memory::Side;
+use crate::mkey::Access;
+use crate::port::{LID, Port};
+use crate::qp::{Qp, State};
+use crate::srq::Srq;
+use crate::wqe::{Atomic, Operation, Piece, Range, Remote, Send};
+use std::time::Duration;
+
+/// Bytes of a message, at most; see `log_max_msg`.
+const MAX_MESSAGE: u64 = 1 << 30;
+
+impl Hca {
+    /// The queue pair at the other end, if it listens.
+    fn peer(&self, number: u32) -> Option<(u32, &Qp)> {
+        let qp = self.qps.get(number)?;
+        let path = qpc::primary_address_path.bytes(&qp.context);
+        let here = ads::rlid.get(path) == u64::from(LID)
+            || ads::grh.is_set(path) && ads::rgid_rip.bytes(path) == Port::gid();
+        let peer = qpc::remote_qpn.get32(&qp.context);
+        let other = self.qps.get(peer).filter(|_| here)?;
+        let listens = other.service == qp.service
+            && matches!(other.state, State::Rtr | State::Rts)
+            && qpc::remote_qpn.get32(&other.context) == number;
+        listens.then_some((peer, other))
+    }
+
+    /// A request that goes to the peer.
+    pub(super) fn connected(&mut self, number: u32, send: &Send) -> Outcome {
+        let pd = self.field(number, qpc::pd);
+        let access = match send.operation {
+            Operation::Read(_) | Operation::Atomic(..) => Access::LocalWrite,
+            _ => Access::LocalRead,
+        };
+        let len = match self.memory().permit(&send.pieces, pd, access) {
+            Ok(len) if len <= MAX_MESSAGE => len,
+            Ok(_) => return Outcome::Failed(Syndrome::LocalLength),
+            Err(why) => {
+                log::info!("QP {number}: its own memory: {why:?}");
+                return Outcome::Failed(Syndrome::LocalProtection);
+            }
+        };
+        let Some((peer, _)) = self.peer(number) else {
+            return Outcome::Failed(Syndrome::RetryExceeded);
+        };
+        if !self.may_take(peer, send.srqn) {
+            return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
+        }
+        let outcome = match send.operation {
+            Operation::Send(immediate) => self.deliver(peer, send, len, immediate),
+            Operation::Write(remote, immediate) => self.write(peer, send, remote, len, immediate),
+            Operation::Read(remote) => Ok(self.read(peer, send, remote, len)),
+            Operation::Atomic(remote, atomic) => Ok(self.atomic(peer, send, remote, atomic, len)),
+            Operation::Nop | Operation::Umr(_) => Ok(Outcome::Failed(Syndrome::LocalQpOperation)),
+        };
+        // It is the peer's queues that could not be reached.
+        outcome.unwrap_or_else(|fault| {
+            self.lose(peer, &fault);
+            Outcome::Failed(Syndrome::RemoteOperation)
+        })
+    }
+
+    /// Whether `peer` may take from the shared queue that a request names, if it names one.
+    fn may_take(&self, peer: u32, named: Option<u32>) -> bool {
+        let domain = self.field(peer, qpc::xrcd);
+        named.is_none_or(|srqn| self.srqs.get(srqn).is_some_and(|srq| srq.xrcd() == domain))
+    }
+
+    fn not_ready(&self, peer: u32) -> Outcome {
+        Outcome::NotReady {
+            pause: rnr_pause(self.field(peer, qpc::min_rnr_nak)),
+        }
+    }
+
+    /// A message arrives at `peer`.
+    fn deliver(
+        &mut self,
+        peer: u32,
+        send: &Send,
+        len: u64,
+        immediate: Option<u32>,
+    ) -> Result<Outcome, Fault> {
+        let Some(taken) = self.take(peer, send.srqn)? else {
+            return Ok(self.not_ready(peer));
+        };
+        let memory = self.memory();
+        let copied = match memory.permit(&taken.pieces, taken.pd, Access::LocalWrite) {
+            Ok(room) if room < len => Err((Syndrome::LocalLength, Syndrome::RemoteInvalidRequest)),
+            Ok(_) => match memory.copy(&send.pieces, &taken.pieces, 0, len) {
+                Ok(()) => Ok(()),
+                Err(Side::Source(trouble)) => {
+                    log::info!("a message to QP {peer}, at its source: {trouble}");
+                    // The message never ends for the receiver.
+                    Err((Syndrome::Flushed, Syndrome::LocalProtection))
+                }
+                Err(Side::Target(trouble)) => {
+                    log::info!("a message to QP {peer}, at its target: {trouble}");
+                    Err((Syndrome::LocalProtection, Syndrome::RemoteOperation))
+                }
+            },
+            Err(why) => {
+                log::info!("QP {peer}: memory of its receive request: {why:?}");
+                Err((Syndrome::LocalProtection, Syndrome::RemoteOperation))
+            }
+        };
+        if let Err((local, remote)) = copied {
+            self.complete_receive_error(peer, taken.cqn, taken.index, local)?;
+            self.breaking.push(peer);
+            return Ok(Outcome::Failed(remote));
+        }
+        let opcode = match immediate {
+            Some(_) => Opcode::ResponderSendImm,
+            None => Opcode::ResponderSend,
+        };
+        self.arrive(peer, &taken, opcode, len, immediate, send.solicited)?;
+        Ok(Outcome::Done(len))
+    }
+
+    fn arrive(
+        &mut self,
+        peer: u32,
+        taken: &Taken,
+        opcode: Opcode,
+        len: u64,
+        immediate: Option<u32>,
+        solicited: bool,
+    ) -> Result<(), Fault> {
+        let arrival = Arrival {
+            opcode,
+            bytes: u32::try_from(len).unwrap_or(u32::MAX),
+            immediate,
+            datagram: None,
+        };
+        let entry = cqe::received(peer, taken.index, taken.srqn, &arrival);
+        self.complete(taken.cqn, entry, solicited)
+    }
+
+    /// The domain whose memory a request to `peer` reaches: that of the shared queue that it names, or
+    /// the peer's own.
+    fn domain(&self, peer: u32, named: Option<u32>) -> u32 {
+        named
+            .and_then(|srqn| self.srqs.get(srqn))
+            .map_or_else(|| self.field(peer, qpc::pd), Srq::pd)
+    }
+
+    /// The memory that a request to `peer` accesses so, if the peer allows it.
+    fn remote(
+        &self,
+        peer: u32,
+        send: &Send,
+        remote: Remote,
+        len: u64,
+        access: Access,
+    ) -> Option<[Piece; 1]> {
+        let right = match access {
+            Access::RemoteRead => qpc::rre,
+            Access::Atomic => qpc::rae,
+            _ => qpc::rwe,
+        };
+        let pieces = [Piece::Memory(Range {
+            key: remote.key,
+            addr: remote.addr,
+            len,
+        })];
+        if self.field(peer, right) == 0 {
+            log::info!("QP {peer} allows nobody {access:?}");
+            return None;
+        }
+        match self
+            .memory()
+            .permit(&pieces, self.domain(peer, send.srqn), access)
+        {
+            Ok(_) => Some(pieces),
+            Err(why) => {
+                log::info!("QP {peer}: {access:?} of {remote:x?}, {len} bytes: {why:?}");
+                None
+            }
+        }
+    }
+
+    /// A peer whose memory was not to be accessed breaks down, too.
+    fn refuse(&mut self, peer: u32, kind: Kind, why: Syndrome) -> Outcome {
+        if self.is_reliable(peer) {
+            self.breaking.push(peer);
+            self.tell(kind, peer);
+        }
+        Outcome::Failed(why)
+    }
+
+    fn refuse_access(&mut self, peer: u32) -> Outcome {
+        self.refuse(peer, Kind::WqAccess, Syndrome::RemoteAccess)
+    }
+
+    fn trouble_on(&mut self, peer: u32, side: &Side, peer_is: Peer) -> Outcome {
+        log::info!("an RDMA request to QP {peer}: {side}");
+        match (side, peer_is) {
+            (Side::Source(_), Peer::Source) | (Side::Target(_), Peer::Target) => {
+                self.refuse_access(peer)
+            }
+            _ => Outcome::Failed(Syndrome::LocalProtection),
+        }
+    }
+
+    fn write(
+        &mut self,
+        peer: u32,
+        send: &Send,
+        remote: Remote,
+        len: u64,
+        immediate: Option<u32>,
+    ) -> Result<Outcome, Fault> {
+        let Some(target) = self.remote(peer, send, remote, len, Access::RemoteWrite) else {
+            return Ok(self.refuse_access(peer));
+        };
+        let taken = match immediate {
+            None => None,
+            Some(_) => match self.take(peer, send.srqn)? {
+                None => return Ok(self.not_ready(peer)),
+                taken => taken,
+            },
+        };
+        if let Err(side) = self.memory().copy(&send.pieces, &target, 0, len) {
+            return Ok(self.trouble_on(peer, &side, Peer::Target));
+        }
+        if let Some(taken) = taken {
+            let opcode = Opcode::ResponderWriteImm;
+            self.arrive(peer, &taken, opcode, len, immediate, send.solicited)?;
+        }
+        Ok(Outcome::Done(len))
+    }
+
+    fn read(&mut self, peer: u32, send: &Send, remote: Remote, len: u64) -> Outcome {
+        if !self.is_reliable(peer) {
+            return Outcome::Failed(Syndrome::LocalQpOperation);
+        }
+        let Some(source) = self.remote(peer, send, remote, len, Access::RemoteRead) else {
+            return self.refuse_access(peer);
+        };
+        match self.memory().copy(&source, &send.pieces, 0, len) {
+            Ok(()) => Outcome::Done(len),
+            Err(side) => self.trouble_on(peer, &side, Peer::Source),
+        }
+    }
+
+    fn is_reliable(&self, number: u32) -> bool {
+        self.qps
+            .get(number)
+            .is_some_and(|qp| qp.service.is_reliable())
+    }
+
+    fn atomic(
+        &mut self,
+        peer: u32,
+        send: &Send,
+        remote: Remote,
+        atomic: Atomic,
+        room: u64,
+    ) -> Outcome {
+        const LEN: u64 = size_of::<u64>() as u64;
+        if !self.is_reliable(peer) || room < LEN {
+            return Outcome::Failed(Syndrome::LocalQpOperation);
+        }
+        if !remote.addr.is_multiple_of(LEN) {
+            return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
+        }
+        let Some(target) = self.remote(peer, send, remote, LEN, Access::Atomic) else {
+            return self.refuse_access(peer);
+        };
+        let memory = self.memory();
+        // Memory is in the host's order, which is little-endian.
+        let mut old = [0; size_of::<u64>()];
+        let changed = memory.read(&target, 0, &mut old).and_then(|()| {
+            let new = atomic.apply(u64::from_le_bytes(old));
+            memory.write(&target, 0, &new.to_le_bytes())
+        });
+        if let Err(trouble) = changed {
+            return self.trouble_on(peer, &Side::Target(trouble), Peer::Target);
+        }
+        match memory.write(&send.pieces, 0, &old) {
+            Ok(()) => Outcome::Done(LEN),
+            Err(trouble) => self.trouble_on(peer, &Side::Source(trouble), Peer::Target),
+        }
+    }
+}
+
+/// Which end of an RDMA request the peer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Source,
+    Target,
+}
+
+/// How long a peer that was not ready wants to be left alone: `min_rnr_nak` of its context, whose code
+/// is that of the InfiniBand specification, in units of 10 us.
+fn rnr_pause(code: u32) -> Duration {
+    const UNITS: [u64; 32] = [
+        65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,
+        1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152,
+    ];
+    let units = usize::try_from(code)
+        .ok()
+        .and_then(|code| UNITS.get(code))
+        .unwrap_or(&UNITS[0]);
+    Duration::from_micros(10 * units)
+}

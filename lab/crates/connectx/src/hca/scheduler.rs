@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which queue pair's work is done when, and how a work request ends: with a completion, once more
+//! later, or in the error state.
+
+use super::Hca;
+use super::outcome::Outcome;
+use crate::cqe::{self, Opcode, Syndrome};
+use crate::dma::Fault;
+use crate::eq::Kind;
+use crate::ifc::qpc;
+use crate::qp::{Posted, Qp, Receive, Retry, State};
+use crate::wqe::Send;
+use std::time::{Duration, Instant};
+
+/// How often a queue pair in error is looked at for receive requests, which nobody rings for: at
+/// first, and at last.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_LAST: Duration = Duration::from_millis(128);
+
+/// The retry count that stands for "without end".
+const FOREVER: u8 = 7;
+
+impl Hca {
+    /// A send queue has work.
+    pub fn send(&mut self, number: u32) {
+        if self.qps.get(number).is_some() {
+            self.active.insert(number);
+        } else {
+            log::warn!("a doorbell of QP {number}, which there is none");
+        }
+    }
+
+    /// Whether there is work that can be done now.
+    pub fn is_busy(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// When there is something to do next although nobody rings.
+    pub fn deadline(&self) -> Option<Instant> {
+        let retries = self.retrying.iter().filter_map(|&number| {
+            let qp = self.qps.get(number)?;
+            Some(qp.retry?.at)
+        });
+        let looks = self.in_error.values().map(|&(at, _)| at);
+        let told = self.moderated.iter();
+        let told = told.filter_map(|&number| self.cqs.get(number)?.due());
+        retries.chain(looks).chain(told).min()
+    }
+
+    /// Does what is due.
+    pub fn expire(&mut self, now: Instant) {
+        for number in self.moderated.clone() {
+            let tell = self.cqs.get_mut(number).is_some_and(|cq| cq.expire(now));
+            self.after_look_at_cq(number, tell);
+        }
+        for number in self.retrying.clone() {
+            let retry = self.qps.get(number).and_then(|qp| qp.retry);
+            if retry.is_none_or(|retry| retry.at <= now) {
+                self.retrying.remove(&number);
+                self.active.insert(number);
+            }
+        }
+        let due = self.in_error.iter().filter(|(_, (at, _))| *at <= now);
+        for number in due.map(|(&number, _)| number).collect::<Vec<_>>() {
+            match self.flush(number) {
+                Ok(true) => {
+                    self.in_error.insert(number, (now + LOOK_FIRST, LOOK_FIRST));
+                }
+                Ok(false) => {
+                    if let Some((at, pause)) = self.in_error.get_mut(&number) {
+                        *pause = (*pause * 2).min(LOOK_LAST);
+                        *at = now + *pause;
+                    }
+                }
+                Err(fault) => self.lose(number, &fault),
+            }
+        }
+    }
+
+    /// Executes one request of each send queue that has some.
+    pub fn work(&mut self) {
+        let now = Instant::now();
+        for number in self.active.clone() {
+            match self.step(number, now) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.active.remove(&number);
+                }
+                Err(fault) => self.lose(number, &fault),
+            }
+            self.break_peers();
+        }
+    }
+
+    /// Those that a request has broken go into error after its own completion: one of them may be the queue
+    /// pair that it was posted to.
+    fn break_peers(&mut self) {
+        for number in std::mem::take(&mut self.breaking) {
+            let lives = |qp: &Qp| qp.state != State::Error;
+            if self.qps.get(number).is_some_and(lives)
+                && let Err(fault) = self.break_down(number)
+            {
+                self.lose(number, &fault);
+            }
+        }
+    }
+
+    /// A queue pair whose own memory, or that of its completions, cannot be reached is lost: there is no
+    /// way to tell of each request.
+    pub(super) fn lose(&mut self, number: u32, fault: &Fault) {
+        log::error!("QP {number} is lost: {fault}");
+        self.active.remove(&number);
+        self.retrying.remove(&number);
+        self.in_error.remove(&number);
+        if let Some(qp) = self.qps.get_mut(number) {
+            qp.fail();
+        }
+        self.tell(Kind::WqCatastrophic, number);
+    }
+
+    /// Executes one request; says whether there may be another that can be executed.
+    fn step(&mut self, number: u32, now: Instant) -> Result<bool, Fault> {
+        let Some(qp) = self.qps.get_mut(number) else {
+            return Ok(false);
+        };
+        match qp.state {
+            State::Rts => {}
+            State::Error => {
+                self.flush(number)?;
+                return Ok(false);
+            }
+            _ => return Ok(false),
+        }
+        if qp.retry.is_some_and(|retry| retry.at > now) {
+            self.retrying.insert(number);
+            return Ok(false);
+        }
+        let Some(posted) = qp.posted(&self.dma)? else {
+            return Ok(false);
+        };
+        let (outcome, signalled) = match Send::parse(&posted.bytes, qp.service.form()) {
+            Ok(send) => {
+                log::trace!("QP {number}: request {}: {send:x?}", posted.index);
+                (self.execute_send(number, &send), send.signalled)
+            }
+            Err(_) => (Outcome::Failed(Syndrome::LocalQpOperation), true),
+        };
+        log::debug!(
+            "QP {number}: request {} of opcode {:#x}: {outcome:?}",
+            posted.index,
+            posted.front.opcode
+        );
+        match outcome {
+            Outcome::Done(bytes) => {
+                self.sent(number, &posted);
+                if signalled {
+                    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                    let entry = cqe::sent(number, posted.front.opcode, posted.index, bytes);
+                    self.complete_send(number, entry)?;
+                }
+                Ok(true)
+            }
+            Outcome::NotReady { pause } => {
+                if self.wait(number, now + pause) {
+                    return Ok(false);
+                }
+                self.fail(number, &posted, Syndrome::RnrRetryExceeded)?;
+                Ok(false)
+            }
+            Outcome::Failed(why) => {
+                self.fail(number, &posted, why)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn sent(&mut self, number: u32, posted: &Posted) {
+        if let Some(qp) = self.qps.get_mut(number) {
+            qp.sent(posted);
+        }
+    }
+
+    /// Whether the request may be tried again, at `at`.
+    fn wait(&mut self, number: u32, at: Instant) -> bool {
+        let Some(qp) = self.qps.get_mut(number) else {
+            return false;
+        };
+        let allowed = qpc::rnr_retry.get(&qp.context).to_le_bytes()[0];
+        let left = match qp.retry {
+            None => (allowed != FOREVER).then_some(allowed),
+            Some(retry) => retry.left,
+        };
+        if left == Some(0) {
+            return false;
+        }
+        let left = left.map(|left| left - 1);
+        qp.retry = Some(Retry { at, left });
+        self.retrying.insert(number);
+        true
+    }
+
+    /// A request failed, and with it the queue pair.
+    fn fail(&mut self, number: u32, posted: &Posted, why: Syndrome) -> Result<(), Fault> {
+        self.sent(number, posted);
+        let side = Opcode::RequesterError;
+        let entry = cqe::failed(side, number, posted.front.opcode, posted.index, why);
+        self.complete_send(number, entry)?;
+        self.break_down(number)
+    }
+
+    /// A queue pair goes into error, and everything that was posted with it.
+    pub(super) fn break_down(&mut self, number: u32) -> Result<(), Fault> {
+        let Some(qp) = self.qps.get_mut(number) else {
+            return Ok(());
+        };
+        qp.fail();
+        self.retrying.remove(&number);
+        let shared = matches!(qp.receive, Receive::Shared(_));
+        self.flush(number)?;
+        let next = Instant::now() + LOOK_FIRST;
+        self.in_error.insert(number, (next, LOOK_FIRST));
+        if shared {
+            // It takes no more requests from the shared queue.
+            self.tell(Kind::LastWqe, number);
+        }
+        Ok(())
+    }
+
+    /// Ends everything that was posted to a queue pair in error; says whether there was something.
+    pub(super) fn flush(&mut self, number: u32) -> Result<bool, Fault> {
+        let mut any = false;
+        loop {
+            let Some(qp) = self
+                .qps
+                .get_mut(number)
+                .filter(|qp| qp.state == State::Error)
+            else {
+                self.in_error.remove(&number);
+                return Ok(any);
+            };
+            if let Some(posted) = qp.posted(&self.dma)? {
+                qp.sent(&posted);
+                let opcode = posted.front.opcode;
+                let side = Opcode::RequesterError;
+                let entry = cqe::failed(side, number, opcode, posted.index, Syndrome::Flushed);
+                self.complete_send(number, entry)?;
+            } else if let Some((index, _)) = qp.take_receive(&self.dma)? {
+                let cqn = self.field(number, qpc::cqn_rcv);
+                self.complete_receive_error(number, cqn, index, Syndrome::Flushed)?;
+            } else {
+                return Ok(any);
+            }
+            any = true;
+        }
+    }
+
+    fn complete_send(&mut self, number: u32, entry: cqe::Bytes) -> Result<(), Fault> {
+        let cqn = self.field(number, qpc::cqn_snd);
+        self.complete(cqn, entry, false)
+    }
+}
