@@ -2,16 +2,16 @@
 //! The PCI function: configuration space, BAR 0, MSI-X, reset.
 
 use crate::memory::Memory;
+use devices::client::{Client, ClientError};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_PCI_CONFIG_REGION_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX,
 };
-use vfio_user::{Client, Error};
 
 const CONFIG: u32 = VFIO_PCI_CONFIG_REGION_INDEX;
 /// Registers of configuration space, and their bits.
@@ -37,28 +37,28 @@ pub struct Function {
 
 impl Function {
     /// The function that is served at `socket`, with an eventfd for each vector.
-    pub fn connect(socket: &Path) -> Result<Self, Error> {
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let mut client = Client::new(socket)?;
-        let count = client.get_irq_info(VFIO_PCI_MSIX_IRQ_INDEX)?.count;
+        let count = client.irqs(VFIO_PCI_MSIX_IRQ_INDEX)?;
         let vectors: Vec<_> = (0..count)
             .map(|_| {
                 eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd")
             })
             .collect();
-        let fds: Vec<_> = vectors.iter().map(AsRawFd::as_raw_fd).collect();
+        let fds: Vec<_> = vectors.iter().map(AsFd::as_fd).collect();
         let flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
         client.set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, flags, 0, count, &fds)?;
         Ok(Self { client, vectors })
     }
 
     /// Gives it `memory`, for DMA.
-    pub fn map(&mut self, memory: &Memory) -> Result<(), Error> {
-        let fd = memory.file().as_raw_fd();
+    pub fn map(&mut self, memory: &Memory) -> Result<(), ClientError> {
+        let fd = memory.file().as_fd();
         self.client.dma_map(0, memory.base(), memory.len(), fd)
     }
 
     /// Takes `memory` away.
-    pub fn unmap(&mut self, memory: &Memory) -> Result<(), Error> {
+    pub fn unmap(&mut self, memory: &Memory) -> Result<(), ClientError> {
         self.client.dma_unmap(memory.base(), memory.len())
     }
 

@@ -36,6 +36,7 @@ mod wait;
 pub use adapter::Adapter;
 pub use command::{Commands, Failure, Prepared, command};
 pub use completion::{Completion, Cq, CqOptions};
+pub use devices::client::ClientError;
 pub use event::{Eq, Event};
 pub use function::Function;
 pub use key::{Key, Umr, access, mask};

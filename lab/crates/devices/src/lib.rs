@@ -62,6 +62,7 @@
 //! descriptors and DMA would silently go to a copy.
 
 pub mod accelerator;
+pub mod client;
 pub mod config;
 pub mod crash;
 mod device;

@@ -4,18 +4,23 @@
 mod common;
 
 use common::{CONFIG, Lab, topology};
-use devices::{AcceleratorConfig, CompleterType, Error, accelerator::MemorySize};
+use devices::{
+    AcceleratorConfig, CompleterType, Error, Running,
+    accelerator::MemorySize,
+    client::{Client, ClientError},
+};
+use rustix::event::{EventfdFlags, eventfd};
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::Path,
 };
 use tlp::Mode;
 use vfio_bindings::bindings::vfio::{
-    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE,
-    VFIO_PCI_MSIX_IRQ_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
+    VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD,
+    VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
 };
-use vfio_user::Client;
 
 #[test]
 fn regions_and_interrupts() {
@@ -142,43 +147,74 @@ fn posted_writes_are_not_answered() {
     running.wait().unwrap();
 }
 
+/// Serves a lab's devices without a client, and connects one that hears refusals to the initiator.
+fn hearing(dir: &Path) -> (Running, Client) {
+    let topology = topology(dir, Mode::Flit, CompleterType::None);
+    let running = devices::serve(&topology).unwrap();
+    let client = Client::new(&topology.endpoints[0].socket).unwrap();
+    (running, client)
+}
+
+fn refused(result: &Result<(), ClientError>) {
+    assert!(
+        matches!(result, Err(ClientError::Refused { .. })),
+        "{result:?}"
+    );
+}
+
 #[test]
 fn set_irqs_is_checked() {
-    let mut lab = Lab::ready();
-    let eventfds = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
-    let client = &mut lab.initiator.client;
-    // None of these may end the server or lose the eventfd that is connected.
-    client
-        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, eventfds, 1, 1, &[])
-        .unwrap();
-    client
-        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, eventfds, u32::MAX, 1, &[])
-        .unwrap();
-    client.set_irqs(0, eventfds, 0, 1, &[]).unwrap();
-    client
-        .set_irqs(
-            0,
-            VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE,
-            0,
-            0,
-            &[],
-        )
-        .unwrap();
-    lab.no_interrupt();
-    let client = &mut lab.initiator.client;
+    const MSIX: u32 = VFIO_PCI_MSIX_IRQ_INDEX;
+    let dir = tempfile::tempdir().unwrap();
+    let (running, mut client) = hearing(dir.path());
+    let connect = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
     let raise = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
-    client
-        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, raise, 0, 1, &[])
-        .unwrap();
-    lab.wait_for_interrupt();
-    let client = &mut lab.initiator.client;
-    client
-        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, raise, 0, 0, &[])
-        .unwrap();
-    client
-        .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, raise, 0, 1, &[])
-        .unwrap();
-    lab.no_interrupt();
+    let mask = VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_DATA_NONE;
+    let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    let fd = eventfd.as_fd();
+    let raised = || {
+        let mut count = [0; 8];
+        let read = rustix::io::read(&eventfd, &mut count);
+        read.map_or(0, |_| u64::from_ne_bytes(count))
+    };
+    client.set_irqs(MSIX, connect, 0, 1, &[fd]).unwrap();
+
+    // The function has one vector.
+    refused(&client.set_irqs(MSIX, connect, 1, 1, &[]));
+    refused(&client.set_irqs(MSIX, connect, u32::MAX, 1, &[]));
+    refused(&client.set_irqs(MSIX, connect, 0, 2, &[fd, fd]));
+    refused(&client.set_irqs(MSIX, connect, 0, 0, &[fd]));
+    refused(&client.set_irqs(MSIX, mask, 0, 1, &[]));
+    // And no INTx.
+    refused(&client.set_irqs(0, connect, 0, 1, &[]));
+    client.set_irqs(0, raise, 0, 0, &[]).unwrap();
+    // Nothing of that has raised the vector, or lost it.
+    assert_eq!(raised(), 0);
+    client.set_irqs(MSIX, raise, 0, 1, &[]).unwrap();
+    assert_eq!(raised(), 1);
+
+    client.set_irqs(MSIX, raise, 0, 0, &[]).unwrap(); // disconnects
+    client.set_irqs(MSIX, raise, 0, 1, &[]).unwrap();
+    assert_eq!(raised(), 0);
+    drop(client);
+    running.wait().unwrap();
+}
+
+#[test]
+fn mappings_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (running, mut client) = hearing(dir.path());
+    let memory = tempfile::tempfile().unwrap();
+    memory.set_len(0x2000).unwrap();
+    client.dma_map(0, 0x1000, 0x1000, memory.as_fd()).unwrap();
+    // It overlaps, or is more than the file has.
+    refused(&client.dma_map(0, 0x1000, 0x1000, memory.as_fd()));
+    refused(&client.dma_map(0x1000, 0x8000, 0x2000, memory.as_fd()));
+    refused(&client.dma_unmap(0x1000, 0x800));
+    client.dma_unmap(0x1000, 0x1000).unwrap();
+    client.dma_map(0, 0x1000, 0x1000, memory.as_fd()).unwrap();
+    drop(client);
+    running.wait().unwrap();
 }
 
 #[test]
@@ -211,7 +247,7 @@ fn endpoints_that_never_had_a_client_are_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let topology = topology(dir.path(), Mode::Flit, CompleterType::Tph);
     let running = devices::serve(&topology).unwrap();
-    drop(Client::new(&topology.endpoints[1].socket).unwrap());
+    drop(vfio_user::Client::new(&topology.endpoints[1].socket).unwrap());
     running.wait().unwrap();
 
     let running = devices::serve(&topology).unwrap();

@@ -4,7 +4,8 @@
 use crate::harness::{Lab, pattern};
 use connectx::ifc::{create_qp_in, qpc};
 use connectx_driver::{
-    Completion, Connection, CqOptions, Event, QpOptions, Request, command, state, wait_for,
+    ClientError, Completion, Connection, CqOptions, Event, QpOptions, Request, command, state,
+    wait_for,
 };
 
 /// CREATE_QP of a queue pair whose memory is nowhere.
@@ -98,4 +99,17 @@ fn events_that_cannot_be_written_stop_nothing() {
         assert_eq!(completion.opcode, Completion::SENT);
         lab.adapter.simple(0x10a, 0).unwrap();
     }
+}
+
+#[test]
+fn memory_is_mapped_once() {
+    let mut lab = Lab::new();
+    let memory = lab.adapter.memory.clone();
+    let refused = lab.adapter.function.map(&memory);
+    assert!(
+        matches!(refused, Err(ClientError::Refused { .. })),
+        "{refused:?}"
+    );
+    // What was mapped before still is.
+    lab.adapter.simple(0x10a, 0).unwrap();
 }
