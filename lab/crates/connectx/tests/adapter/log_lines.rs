@@ -10,13 +10,8 @@ static LINES: Lines = Lines(Mutex::new(vec![]));
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Of the rest only what is said rarely.
-        let limit = if metadata.target().ends_with("connectx::engine") {
-            Level::Debug
-        } else {
-            Level::Info
-        };
-        metadata.level() <= limit
+        // What is said rarely.
+        metadata.level() <= Level::Info
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -33,7 +28,7 @@ pub fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&LINES).unwrap();
-        log::set_max_level(LevelFilter::Debug);
+        log::set_max_level(LevelFilter::Info);
     });
 }
 
