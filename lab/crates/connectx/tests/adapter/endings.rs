@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ends: of objects, of mastering the bus, of the device's life.
 
-use crate::harness::{BAD_RESOURCE, End, Lab, pattern};
+use crate::harness::{BAD_RESOURCE, End, FLUSHED, Lab, RETRY_EXCEEDED, pattern};
 use connectx_driver::{
-    Adapter, Area, Commands, Completion, CqOptions, QpOptions, Request, state, wait_for,
+    Adapter, Area, Commands, Completion, CqOptions, LIMIT, QpOptions, Request, state, wait_for,
 };
-use std::fs;
+use std::time::Duration;
+use std::{fs, iter, thread};
 
 /// Whether a TLP went to one of `areas` since `from`.
 fn is_touched(lab: &Lab, from: usize, areas: &[&Area]) -> bool {
@@ -72,17 +73,29 @@ fn what_was_destroyed_gets_no_more_dma() {
 #[test]
 fn a_queue_pair_in_error_is_forgotten_with_its_end() {
     let mut lab = Lab::recording();
-    let end = lab.end(QpOptions::RC);
+    let (end, witness) = (lab.end(QpOptions::RC), lab.end(QpOptions::RC));
+    // How often the device has looked whether something was posted to the other one, which is in error
+    // from a little later on, and is not destroyed.
+    let looks = |lab: &Lab| {
+        let doorbell = witness.qp.doorbell();
+        let requests = lab.requests().into_iter();
+        let of_doorbell = requests.filter(|(request, _)| doorbell.contains(request.addr()));
+        of_doorbell.count() / 2 // its sends, its receives
+    };
+    let more_looks = |lab: &Lab, number| {
+        let before = looks(lab);
+        wait_for("looks", || (looks(lab) >= before + number).then_some(()));
+    };
     lab.adapter.to_error(&end.qp).unwrap();
-    // It is looked at by itself.
-    wait_for("a look", || {
-        is_touched(&lab, 0, &[end.qp.doorbell()]).then_some(())
-    });
+    lab.adapter.to_error(&witness.qp).unwrap();
+    let from = lab.requests().len();
+    more_looks(&lab, 2);
+    let areas = [end.qp.area(), end.qp.doorbell()];
+    assert!(is_touched(&lab, from, &areas), "it is looked at, too");
     lab.adapter.destroy_qp(end.qp.number).unwrap();
     let from = lab.requests().len();
-    std::thread::sleep(std::time::Duration::from_millis(20));
-    lab.settle();
-    assert!(!is_touched(&lab, from, &[end.qp.area(), end.qp.doorbell()]));
+    more_looks(&lab, 2);
+    assert!(!is_touched(&lab, from, &areas));
 }
 
 #[test]
@@ -142,16 +155,24 @@ fn a_reset_ends_everything_at_once() {
 #[test]
 fn without_bus_mastering_nothing_is_sent_and_the_device_lives() {
     let mut lab = Lab::recording();
-    let (mut a, b) = lab.pair(QpOptions::RC);
-    post_long_writes(&mut lab, &mut a, &b, 20);
-    lab.adapter.function.enable(false);
-    let from = lab.requests().len();
-    post_long_writes(&mut lab, &mut a, &b, 1);
-    std::thread::sleep(std::time::Duration::from_millis(5));
-    assert_eq!(lab.requests().len(), from);
-    lab.adapter.function.enable(true);
-    // The queue pair is lost; others, and commands, are not.
-    assert_eq!(lab.state(&a), state::ERROR);
+    // The device needs some time to find out: that its queue pair is in error afterwards says that it did.
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let (mut a, b) = lab.pair(QpOptions::RC);
+        post_long_writes(&mut lab, &mut a, &b, 20);
+        lab.adapter.function.enable(false);
+        let from = lab.requests().len();
+        post_long_writes(&mut lab, &mut a, &b, 1);
+        thread::sleep(pause);
+        assert_eq!(lab.requests().len(), from);
+        lab.adapter.function.enable(true);
+        if lab.state(&a) == state::ERROR {
+            break;
+        }
+        pause *= 2;
+        assert!(pause < LIMIT, "the device sends on");
+    }
+    // Others are not lost, nor are commands.
     let (mut a, b) = lab.pair(QpOptions::RC);
     a.area.write(0, &pattern(100, 1));
     let write = Request::write(b.key, b.at(0)).data(a.segment(0, 100));
@@ -183,15 +204,37 @@ fn the_device_s_thread_ends_when_the_client_goes() {
 
 #[test]
 fn what_is_destroyed_in_the_middle_of_its_work_is_gone() {
+    const WRITES: usize = 40;
     let mut lab = Lab::new();
+    let mut in_the_middle = 0;
     for _ in 0..20 {
         let (mut a, b) = lab.pair(QpOptions::RC);
-        post_long_writes(&mut lab, &mut a, &b, 5);
+        post_long_writes(&mut lab, &mut a, &b, WRITES);
+        let first = a.cq.wait();
         lab.adapter.destroy_qp(b.qp.number).unwrap();
-        // What was not done by then finds no peer.
-        let last = (0..5).map(|_| a.cq.wait()).last().unwrap();
-        let done = [Completion::SENT, Completion::SEND_ERROR];
-        assert!(done.contains(&last.opcode));
+        let rest = (1..WRITES).map(|_| a.cq.wait());
+        let ends: Vec<_> = iter::once(first)
+            .chain(rest)
+            .map(|completion| (completion.opcode, completion.syndrome))
+            .collect();
+        // What was not done by then finds no peer, and what follows is flushed.
+        let done = ends
+            .iter()
+            .take_while(|(opcode, _)| *opcode == Completion::SENT)
+            .count();
+        for (at, end) in ends.iter().enumerate().skip(done) {
+            let why = if at == done { RETRY_EXCEEDED } else { FLUSHED };
+            assert_eq!(
+                *end,
+                (Completion::SEND_ERROR, why),
+                "write {at} of {ends:x?}"
+            );
+        }
+        in_the_middle += usize::from((1..WRITES).contains(&done));
         lab.adapter.destroy_qp(a.qp.number).unwrap();
     }
+    assert!(
+        in_the_middle > 0,
+        "each was destroyed too early or too late"
+    );
 }
