@@ -3,10 +3,12 @@
 
 use crate::capabilities::MAX_CQ_LOG;
 use crate::cqe::{self as entries, Opcode};
-use crate::dma::{Buffer, Dma, Fault, Owner};
+use crate::dma::{Buffer, Dma};
+use crate::error::Error;
 use crate::ifc::cqc;
+use crate::owner::Owner;
 use crate::pas;
-use crate::status::Refusal;
+use crate::status::Status;
 use crate::wire::cqe;
 use std::time::{Duration, Instant};
 
@@ -28,15 +30,15 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Refusal> {
+    fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Status> {
         let log_size = cqc::log_cq_size.get32(context);
         if log_size > MAX_CQ_LOG {
-            return Err(Refusal::Limit);
+            return Err(Status::Limit);
         }
         let stride = match cqc::cqe_sz.get(context) {
             0 => 64,
             1 => 128,
-            _ => return Err(Refusal::BadParameter),
+            _ => return Err(Status::BadParameter),
         };
         let buffer = Buffer::paged(
             Owner::Cq(number),
@@ -46,7 +48,7 @@ impl Ring {
             stride << log_size,
         );
         Ok(Self {
-            buffer: buffer.ok_or(Refusal::BadParameter)?,
+            buffer: buffer.ok_or(Status::BadParameter)?,
             log_size,
             stride,
         })
@@ -89,7 +91,7 @@ pub enum Told {
 }
 
 impl Cq {
-    pub fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Refusal> {
+    pub fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Status> {
         let doorbell = cqc::dbr_addr.get(context);
         Ok(Self {
             number,
@@ -123,21 +125,21 @@ impl Cq {
     }
 
     /// Goes on in another buffer.
-    pub fn resize(&mut self, dma: &Dma, context: &[u8], list: &[u8]) -> Result<(), Refusal> {
+    pub fn resize(&mut self, dma: &Dma, context: &[u8], list: &[u8]) -> Result<(), Status> {
         let ring = Ring::new(self.number, context, list)?;
-        let unpolled = self.unpolled(dma).map_err(|fault| {
-            log::error!("{fault}");
-            Refusal::BadSystemState
+        let unpolled = self.unpolled(dma).map_err(|error| {
+            log::error!("{error}");
+            Status::BadSystemState
         })?;
         // The completion that tells of it takes a place in both.
         if unpolled >= ring.size().min(self.ring.size()) {
-            return Err(Refusal::BadSize);
+            return Err(Status::BadSize);
         }
         let mut entry = [0; cqe::LAYOUT.len];
         cqe::opcode.set(&mut entry, Opcode::Resize as u64);
-        self.write(dma, &mut entry).map_err(|fault| {
-            log::error!("{fault}");
-            Refusal::BadSystemState
+        self.write(dma, &mut entry).map_err(|error| {
+            log::error!("{error}");
+            Status::BadSystemState
         })?;
         cqc::log_cq_size.set(&mut self.context, ring.log_size.into());
         self.ring = ring;
@@ -163,7 +165,7 @@ impl Cq {
         mut entry: entries::Bytes,
         solicited: bool,
         now: Instant,
-    ) -> Result<Told, Fault> {
+    ) -> Result<Told, Error> {
         if self.overrun {
             return Ok(Told::Quietly);
         }
@@ -223,7 +225,7 @@ impl Cq {
         self.due = None;
     }
 
-    fn write(&mut self, dma: &Dma, entry: &mut entries::Bytes) -> Result<(), Fault> {
+    fn write(&mut self, dma: &Dma, entry: &mut entries::Bytes) -> Result<(), Error> {
         let index = self.producer & (self.ring.size() - 1);
         let lap = self.producer >> self.ring.log_size & 1;
         cqe::owner.set(entry, lap.into());
@@ -237,7 +239,7 @@ impl Cq {
     }
 
     /// Completions that the consumer has not taken.
-    fn unpolled(&self, dma: &Dma) -> Result<u32, Fault> {
+    fn unpolled(&self, dma: &Dma) -> Result<u32, Error> {
         let mut record = [0; 4];
         dma.read(&self.doorbell, 0, &mut record)?;
         let consumer = u32::from_be_bytes(record);

@@ -6,89 +6,11 @@
 //! given back would make the guest crash far from the cause.
 
 use crate::complaints::Complaints;
-use fabric::{
-    DmaError, Requester, Want,
-    trace::{Object, ObjectKind},
-};
-use std::fmt::{self, Display, Formatter};
+use crate::error::Error;
+use crate::owner::Owner;
+use fabric::{DmaError, Requester, Want};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use thiserror::Error;
-
-/// Whose memory it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// The command queue.
-    CommandQueue,
-    /// A command, by its entry.
-    Command(usize),
-    /// An event queue.
-    Eq(u32),
-    /// A completion queue.
-    Cq(u32),
-    /// A shared receive queue.
-    Srq(u32),
-    /// A queue pair.
-    Qp(u32),
-    /// A memory key.
-    Mkey(u32),
-}
-
-impl Display for Owner {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CommandQueue => f.write_str("command queue"),
-            Self::Command(entry) => write!(f, "command in entry {entry}"),
-            Self::Eq(number) => write!(f, "EQ {number}"),
-            Self::Cq(number) => write!(f, "CQ {number}"),
-            Self::Srq(number) => write!(f, "SRQ {number}"),
-            Self::Qp(number) => write!(f, "QP {number}"),
-            Self::Mkey(index) => write!(f, "mkey {index:#x}"),
-        }
-    }
-}
-
-/// What the trace calls it.
-impl From<Owner> for Object {
-    fn from(owner: Owner) -> Self {
-        let (kind, number) = match owner {
-            Owner::CommandQueue => (ObjectKind::CommandQueue, 0),
-            Owner::Command(entry) => (
-                ObjectKind::Command,
-                u32::try_from(entry).unwrap_or(u32::MAX),
-            ),
-            Owner::Eq(number) => (ObjectKind::Eq, number),
-            Owner::Cq(number) => (ObjectKind::Cq, number),
-            Owner::Srq(number) => (ObjectKind::Srq, number),
-            Owner::Qp(number) => (ObjectKind::Qp, number),
-            Owner::Mkey(index) => (ObjectKind::Mkey, index),
-        };
-        Self { kind, number }
-    }
-}
-
-/// Why memory was not accessed.
-#[derive(Debug, Error)]
-pub enum Fault {
-    /// The object has no such bytes.
-    #[error("{owner} has no {len} bytes at {offset:#x}")]
-    Outside {
-        /// The object.
-        owner: Owner,
-        /// Where in its buffer.
-        offset: u64,
-        /// How many.
-        len: usize,
-    },
-    /// The fabric did not carry it.
-    #[error("{owner}: {source}")]
-    Fabric {
-        /// The object.
-        owner: Owner,
-        /// Why.
-        source: DmaError,
-    },
-}
 
 /// Memory that the driver gave an object: equal pages at any addresses.
 #[derive(Clone, Debug)]
@@ -140,8 +62,8 @@ impl Buffer {
     }
 
     /// The front of `len` bytes at `offset` that lies in one page.
-    fn span(&self, offset: u64, len: usize) -> Result<Span, Fault> {
-        let outside = || Fault::Outside {
+    fn span(&self, offset: u64, len: usize) -> Result<Span, Error> {
+        let outside = || Error::Outside {
             owner: self.owner,
             offset,
             len,
@@ -169,8 +91,8 @@ pub struct Span {
 }
 
 impl Span {
-    fn fault(self, source: DmaError) -> Fault {
-        Fault::Fabric {
+    fn error(self, source: DmaError) -> Error {
+        Error::Dma {
             owner: self.owner,
             source,
         }
@@ -212,32 +134,32 @@ impl Dma {
     }
 
     /// The front of `len` bytes at `offset` of `buffer` that lies in one page.
-    fn span(&self, buffer: &Buffer, offset: u64, len: usize) -> Result<Span, Fault> {
+    fn span(&self, buffer: &Buffer, offset: u64, len: usize) -> Result<Span, Error> {
         buffer
             .span(offset, len)
-            .inspect_err(|fault| self.complaints.add(fault.to_string()))
+            .inspect_err(|error| self.complaints.add(error.to_string()))
     }
 
     /// Fills `data` from the front of `span`.
-    pub fn read_span(&self, span: Span, data: &mut [u8], want: Want) -> Result<(), Fault> {
+    pub fn read_span(&self, span: Span, data: &mut [u8], want: Want) -> Result<(), Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         let read = self
             .requester
             .read_all(span.addr, data, want, Some(span.owner.into()));
-        read.map_err(|source| span.fault(source))
+        read.map_err(|source| span.error(source))
     }
 
     /// Writes `data` to the front of `span`.
-    pub fn write_span(&self, span: Span, data: &[u8], want: Want) -> Result<(), Fault> {
+    pub fn write_span(&self, span: Span, data: &[u8], want: Want) -> Result<(), Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         let written = self
             .requester
             .write_all(span.addr, data, want, Some(span.owner.into()));
-        written.map_err(|source| span.fault(source))
+        written.map_err(|source| span.error(source))
     }
 
     /// Fills `data` from `offset` of `buffer` on.
-    pub fn read(&self, buffer: &Buffer, offset: u64, data: &mut [u8]) -> Result<(), Fault> {
+    pub fn read(&self, buffer: &Buffer, offset: u64, data: &mut [u8]) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
             let span = self.span(buffer, offset + done as u64, data.len() - done)?;
@@ -249,7 +171,7 @@ impl Dma {
     }
 
     /// Writes `data` to `offset` of `buffer`.
-    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<(), Fault> {
+    pub fn write(&self, buffer: &Buffer, offset: u64, data: &[u8]) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
             let span = self.span(buffer, offset + done as u64, data.len() - done)?;
@@ -281,7 +203,7 @@ mod tests {
         for (offset, len) in [(0x1ff8, 9), (0x2000, 1), (u64::MAX, 2)] {
             assert!(matches!(
                 buffer.span(offset, len),
-                Err(Fault::Outside { owner: OWNER, .. })
+                Err(Error::Outside { owner: OWNER, .. })
             ));
         }
         let one = Buffer::contiguous(OWNER, 0xffff_f000, 16);

@@ -2,10 +2,12 @@
 //! Event queues.
 
 use crate::capabilities::MAX_EQ_LOG;
-use crate::dma::{Buffer, Dma, Fault, Owner};
+use crate::dma::{Buffer, Dma};
+use crate::error::Error;
 use crate::ifc::eqc;
+use crate::owner::Owner;
 use crate::pas;
-use crate::status::Refusal;
+use crate::status::Status;
 use crate::wire::eqe;
 use devices::Interrupt;
 
@@ -49,13 +51,13 @@ pub struct Eq {
 const COUNTER: u32 = 0xff_ffff;
 
 impl Eq {
-    pub fn new(number: u32, context: &[u8], mask: &[u8], list: &[u8]) -> Result<Self, Refusal> {
+    pub fn new(number: u32, context: &[u8], mask: &[u8], list: &[u8]) -> Result<Self, Status> {
         let log_size = eqc::log_eq_size.get32(context);
         if log_size > MAX_EQ_LOG {
-            return Err(Refusal::Limit);
+            return Err(Status::Limit);
         }
         let mut events = [0; 32];
-        events.copy_from_slice(mask.get(..32).ok_or(Refusal::InputLength)?);
+        events.copy_from_slice(mask.get(..32).ok_or(Status::InputLength)?);
         let buffer = Buffer::paged(
             Owner::Eq(number),
             &pas::parse(list),
@@ -65,7 +67,7 @@ impl Eq {
         );
         Ok(Self {
             number,
-            buffer: buffer.ok_or(Refusal::BadParameter)?,
+            buffer: buffer.ok_or(Status::BadParameter)?,
             log_size,
             vector: eqc::intr.get32(context),
             mask: events,
@@ -97,7 +99,7 @@ impl Eq {
         interrupt: &Interrupt,
         kind: Kind,
         data: &[u8],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let size = 1 << self.log_size;
         if self.producer.wrapping_sub(self.consumer) & COUNTER >= size {
             log::error!("EQ {} is full: an event {kind:?} is lost", self.number);

@@ -17,8 +17,9 @@ use crate::capabilities::{
     MAX_EQS, Profile,
 };
 use crate::cq::Cq;
-use crate::dma::{Dma, Fault};
+use crate::dma::Dma;
 use crate::eq::{Eq, Kind};
+use crate::error::Error;
 use crate::mkey::Mkey;
 use crate::port::Port;
 use crate::qp::Qp;
@@ -116,19 +117,19 @@ impl Hca {
 
     /// Runs the command in an entry of the queue, if there is one.
     pub fn command(&mut self, entry: usize) {
-        if let Err(fault) = self.run_command(entry) {
-            log::error!("the command in entry {entry}: {fault}");
+        if let Err(error) = self.run_command(entry) {
+            log::error!("the command in entry {entry}: {error}");
         }
     }
 
-    fn run_command(&mut self, entry: usize) -> Result<(), Fault> {
+    fn run_command(&mut self, entry: usize) -> Result<(), Error> {
         // Before the command: the queue that is to hear of a command's end is there when it begins.
         let hears = self.events_for(Kind::Command);
         match self.queue.fetch(&self.dma, entry)? {
             None => return Ok(()),
-            Some(Err(delivery)) => {
-                log::warn!("entry {entry} is no command: {delivery:?}");
-                self.queue.give_back(&self.dma, entry, Some(delivery))?;
+            Some(Err(status)) => {
+                log::warn!("entry {entry} is no command: {status:?}");
+                self.queue.give_back(&self.dma, entry, Some(status))?;
             }
             Some(Ok(command)) => {
                 let answer = self.answer(&command.input);

@@ -1,62 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Messages in the memory of keys.
 
-use crate::dma::{Dma, Fault};
-use crate::mkey::{Access, Mkey, Violation};
+use crate::dma::Dma;
+use crate::error::{CopyError, Error, ProtectionError};
+use crate::mkey::{Access, Mkey};
 use crate::table::Table;
 use crate::wqe::{Piece, Range};
-use std::fmt::{self, Display, Formatter};
 
 /// Bytes that are on their way at a time, at most: what no TLP exceeds.
 const CHUNK: usize = 0x1000;
-
-/// Why a message did not get through.
-#[derive(Debug)]
-pub enum Trouble {
-    /// A key does not allow it.
-    Violation(Violation),
-    /// The fabric did not carry it.
-    Fault(Fault),
-}
-
-impl From<Violation> for Trouble {
-    fn from(violation: Violation) -> Self {
-        Self::Violation(violation)
-    }
-}
-
-impl From<Fault> for Trouble {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl Display for Trouble {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Violation(violation) => write!(f, "not allowed: {violation:?}"),
-            Self::Fault(fault) => fault.fmt(f),
-        }
-    }
-}
-
-/// On which side it was.
-#[derive(Debug)]
-pub enum Side {
-    /// Where the message comes from.
-    Source(Trouble),
-    /// Where it goes.
-    Target(Trouble),
-}
-
-impl Display for Side {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Source(trouble) => write!(f, "at its source: {trouble}"),
-            Self::Target(trouble) => write!(f, "at its target: {trouble}"),
-        }
-    }
-}
 
 /// What can be reached by keys.
 #[derive(Clone, Copy)]
@@ -66,12 +18,17 @@ pub struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    fn mkey(&self, key: u32) -> Result<&Mkey, Violation> {
-        self.mkeys.get(key >> 8).ok_or(Violation::Key)
+    fn mkey(&self, key: u32) -> Result<&Mkey, ProtectionError> {
+        self.mkeys.get(key >> 8).ok_or(ProtectionError::Key)
     }
 
     /// Whether all of `pieces` may be accessed so by domain `pd`; their bytes.
-    pub fn permit(&self, pieces: &[Piece], pd: u32, access: Access) -> Result<u64, Violation> {
+    pub fn permit(
+        &self,
+        pieces: &[Piece],
+        pd: u32,
+        access: Access,
+    ) -> Result<u64, ProtectionError> {
         let mut total = 0u64;
         for piece in pieces {
             // Nothing is accessed by an empty piece, whatever its key.
@@ -79,13 +36,15 @@ impl Memory<'_> {
                 self.mkey(range.key)?
                     .permit(range.key, pd, range.addr, range.len, access)?;
             }
-            total = total.checked_add(piece.len()).ok_or(Violation::Bounds)?;
+            total = total
+                .checked_add(piece.len())
+                .ok_or(ProtectionError::Bounds)?;
         }
         Ok(total)
     }
 
     /// Fills `data` from byte `at` of `pieces` on, which are permitted and long enough.
-    pub fn read(&self, pieces: &[Piece], at: u64, data: &mut [u8]) -> Result<(), Trouble> {
+    pub fn read(&self, pieces: &[Piece], at: u64, data: &mut [u8]) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
             let len = match place(pieces, at + done as u64)? {
@@ -110,11 +69,11 @@ impl Memory<'_> {
     }
 
     /// Writes `data` to byte `at` of `pieces`, which are permitted and long enough.
-    pub fn write(&self, pieces: &[Piece], at: u64, data: &[u8]) -> Result<(), Trouble> {
+    pub fn write(&self, pieces: &[Piece], at: u64, data: &[u8]) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
             let Place::Memory(range) = place(pieces, at + done as u64)? else {
-                return Err(Violation::Right.into());
+                return Err(ProtectionError::Right.into());
             };
             let mkey = self.mkey(range.key)?;
             let len = piece_of(range.len, data.len() - done);
@@ -128,7 +87,13 @@ impl Memory<'_> {
 
     /// Copies the first `len` bytes of `source` to byte `at` of `target`; both are permitted and long
     /// enough. If it fails, part of it may have been copied.
-    pub fn copy(&self, source: &[Piece], target: &[Piece], at: u64, len: u64) -> Result<(), Side> {
+    pub fn copy(
+        &self,
+        source: &[Piece],
+        target: &[Piece],
+        at: u64,
+        len: u64,
+    ) -> Result<(), CopyError> {
         let mut bytes = [0; CHUNK];
         let mut done = 0;
         while done < len {
@@ -136,11 +101,12 @@ impl Memory<'_> {
             let room = match place(target, at + done) {
                 Ok(Place::Memory(range)) => CHUNK - in_page(range.addr),
                 Ok(Place::Inline(_)) => CHUNK,
-                Err(violation) => return Err(Side::Target(violation.into())),
+                Err(error) => return Err(CopyError::Target(error.into())),
             };
             let chunk = &mut bytes[..piece_of(len - done, room)];
-            self.read(source, done, chunk).map_err(Side::Source)?;
-            self.write(target, at + done, chunk).map_err(Side::Target)?;
+            self.read(source, done, chunk).map_err(CopyError::Source)?;
+            self.write(target, at + done, chunk)
+                .map_err(CopyError::Target)?;
             done += chunk.len() as u64;
         }
         Ok(())
@@ -164,7 +130,7 @@ enum Place<'a> {
     Memory(Range),
 }
 
-fn place(pieces: &[Piece], mut at: u64) -> Result<Place<'_>, Violation> {
+fn place(pieces: &[Piece], mut at: u64) -> Result<Place<'_>, ProtectionError> {
     for piece in pieces {
         if at >= piece.len() {
             at -= piece.len();
@@ -172,7 +138,7 @@ fn place(pieces: &[Piece], mut at: u64) -> Result<Place<'_>, Violation> {
         }
         return Ok(match piece {
             Piece::Inline(bytes) => {
-                Place::Inline(&bytes[usize::try_from(at).map_err(|_| Violation::Bounds)?..])
+                Place::Inline(&bytes[usize::try_from(at).map_err(|_| ProtectionError::Bounds)?..])
             }
             Piece::Memory(range) => Place::Memory(Range {
                 key: range.key,
@@ -181,5 +147,5 @@ fn place(pieces: &[Piece], mut at: u64) -> Result<Place<'_>, Violation> {
             }),
         });
     }
-    Err(Violation::Bounds)
+    Err(ProtectionError::Bounds)
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory keys: who may access which memory how, and where it is.
 
-use crate::dma::{Owner, Span};
+use crate::dma::Span;
+use crate::error::ProtectionError;
 use crate::ifc::mkc;
 use crate::layout::Field;
+use crate::owner::Owner;
 use crate::pas;
-use crate::status::Refusal;
+use crate::status::Status;
 use crate::wqe::{Check, Umr};
 use fabric::Want;
 use tlp::Ph;
@@ -63,21 +65,6 @@ impl Access {
     }
 }
 
-/// Why memory may not be accessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// There is no such key, or it is free, or its variant is another.
-    Key,
-    /// It belongs to another protection domain.
-    Domain,
-    /// It does not allow that.
-    Right,
-    /// It does not reach so far.
-    Bounds,
-    /// Nothing is there, or not for that.
-    Translation,
-}
-
 /// A memory key.
 #[derive(Debug)]
 pub struct Mkey {
@@ -89,12 +76,12 @@ pub struct Mkey {
 
 impl Mkey {
     /// A key as CREATE_MKEY makes it, with the translations that it brings.
-    pub fn new(index: u32, context: &[u8], list: &[u8]) -> Result<Self, Refusal> {
+    pub fn new(index: u32, context: &[u8], list: &[u8]) -> Result<Self, Status> {
         if !matches!(mode(context), Mode::Physical | Mode::Translated) {
-            return Err(Refusal::BadParameter);
+            return Err(Status::BadParameter);
         }
         if mkc::translations_octword_size.get(context) > MAX_OCTOWORDS {
-            return Err(Refusal::Limit);
+            return Err(Status::Limit);
         }
         let mkey = Self {
             index,
@@ -102,7 +89,7 @@ impl Mkey {
             table: pas::parse(list),
         };
         if mkey.table.len() as u64 > mkey.capacity() {
-            return Err(Refusal::BadParameter);
+            return Err(Status::BadParameter);
         }
         Ok(mkey)
     }
@@ -128,55 +115,59 @@ impl Mkey {
         addr: u64,
         len: u64,
         access: Access,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), ProtectionError> {
         let get = |field: Field| field.get(&self.context);
         if u64::from(key & 0xff) != get(mkc::mkey_7_0) || get(mkc::free) != 0 {
-            return Err(Violation::Key);
+            return Err(ProtectionError::Key);
         }
         if u64::from(pd) != get(mkc::pd) {
-            return Err(Violation::Domain);
+            return Err(ProtectionError::Domain);
         }
         if get(access.right()) == 0 {
-            return Err(Violation::Right);
+            return Err(ProtectionError::Right);
         }
-        let end = addr.checked_add(len).ok_or(Violation::Bounds)?;
+        let end = addr.checked_add(len).ok_or(ProtectionError::Bounds)?;
         if get(mkc::length64) == 0 {
             let start = get(mkc::start_addr);
-            let last = start.checked_add(get(mkc::len)).ok_or(Violation::Bounds)?;
+            let last = start
+                .checked_add(get(mkc::len))
+                .ok_or(ProtectionError::Bounds)?;
             if addr < start || end > last {
-                return Err(Violation::Bounds);
+                return Err(ProtectionError::Bounds);
             }
         }
         Ok(())
     }
 
     /// The front of `len` bytes at `addr` that lies in one piece.
-    pub fn span(&self, addr: u64, len: usize, write: bool) -> Result<Span, Violation> {
+    pub fn span(&self, addr: u64, len: usize, write: bool) -> Result<Span, ProtectionError> {
         let owner = Owner::Mkey(self.index);
         if mode(&self.context) == Mode::Physical {
             return Ok(Span::new(owner, addr, len));
         }
         let start = mkc::start_addr.get(&self.context);
         let shift = mkc::log_page_size.get32(&self.context);
-        let page = 1u64.checked_shl(shift).ok_or(Violation::Translation)?;
+        let page = 1u64
+            .checked_shl(shift)
+            .ok_or(ProtectionError::Translation)?;
         // The first entry is that of the page in which the memory begins.
         let at = addr
             .checked_sub(start)
             .and_then(|at| at.checked_add(start % page))
-            .ok_or(Violation::Translation)?;
+            .ok_or(ProtectionError::Translation)?;
         let entry = usize::try_from(at / page)
             .ok()
             .and_then(|number| self.table.get(number).copied())
-            .ok_or(Violation::Translation)?;
+            .ok_or(ProtectionError::Translation)?;
         let needed = if write { WRITABLE } else { READABLE };
         if entry & needed == 0 {
-            return Err(Violation::Translation);
+            return Err(ProtectionError::Translation);
         }
         let within = at % page;
         let room = usize::try_from(page - within).unwrap_or(usize::MAX);
         let base = (entry & !FLAGS)
             .checked_add(within)
-            .ok_or(Violation::Translation)?;
+            .ok_or(ProtectionError::Translation)?;
         Ok(Span::new(owner, base, len.min(room)))
     }
 
@@ -194,13 +185,18 @@ impl Mkey {
 
     /// Whether `umr` may be applied by a queue pair of domain `pd`; `privileged` if it is the driver's
     /// own for this.
-    pub fn permit_update(&self, umr: &Umr, pd: u32, privileged: bool) -> Result<(), Violation> {
+    pub fn permit_update(
+        &self,
+        umr: &Umr,
+        pd: u32,
+        privileged: bool,
+    ) -> Result<(), ProtectionError> {
         let get = |field: Field| field.get(&self.context);
         if get(mkc::umr_en) == 0 {
-            return Err(Violation::Right);
+            return Err(ProtectionError::Right);
         }
         if !privileged && u64::from(pd) != get(mkc::pd) {
-            return Err(Violation::Domain);
+            return Err(ProtectionError::Domain);
         }
         let free = get(mkc::free) != 0;
         let as_expected = match umr.check {
@@ -209,11 +205,11 @@ impl Mkey {
             Check::InUse => !free,
         };
         if !as_expected {
-            return Err(Violation::Key);
+            return Err(ProtectionError::Key);
         }
         let end = umr.offset.checked_add(umr.octowords);
         if end.is_none_or(|end| ENTRIES.saturating_mul(end) > self.capacity()) {
-            return Err(Violation::Bounds);
+            return Err(ProtectionError::Bounds);
         }
         Ok(())
     }
@@ -341,29 +337,38 @@ mod tests {
         for (refused, why) in [
             (
                 permit(KEY + 1, PD, at, 1, Access::LocalRead),
-                Violation::Key,
+                ProtectionError::Key,
             ),
-            (permit(KEY, 1, at, 1, Access::LocalRead), Violation::Domain),
-            (permit(KEY, PD, at, 1, Access::RemoteRead), Violation::Right),
-            (permit(KEY, PD, at, 1, Access::Atomic), Violation::Right),
+            (
+                permit(KEY, 1, at, 1, Access::LocalRead),
+                ProtectionError::Domain,
+            ),
+            (
+                permit(KEY, PD, at, 1, Access::RemoteRead),
+                ProtectionError::Right,
+            ),
+            (
+                permit(KEY, PD, at, 1, Access::Atomic),
+                ProtectionError::Right,
+            ),
             (
                 permit(KEY, PD, at - 1, 1, Access::LocalRead),
-                Violation::Bounds,
+                ProtectionError::Bounds,
             ),
             (
                 permit(KEY, PD, at, 0x1801, Access::LocalRead),
-                Violation::Bounds,
+                ProtectionError::Bounds,
             ),
             (
                 permit(KEY, PD, at, u64::MAX, Access::LocalRead),
-                Violation::Bounds,
+                ProtectionError::Bounds,
             ),
         ] {
             assert_eq!(refused, Err(why));
         }
         assert_eq!(
             pooled(4).permit(INDEX << 8, 1, 0, 0, Access::LocalRead),
-            Err(Violation::Key),
+            Err(ProtectionError::Key),
             "a free one"
         );
     }
@@ -380,15 +385,18 @@ mod tests {
         assert_eq!(span(at + 0x800, 0x1000, false), Ok((0x3000, 0x1000)));
         assert_eq!(
             span(at + 0x800, 1, true),
-            Err(Violation::Translation),
+            Err(ProtectionError::Translation),
             "read-only"
         );
         assert_eq!(
             span(at + 0x1800, 1, false),
-            Err(Violation::Translation),
+            Err(ProtectionError::Translation),
             "empty"
         );
-        assert_eq!(span(at - 0x801, 1, false), Err(Violation::Translation));
+        assert_eq!(
+            span(at - 0x801, 1, false),
+            Err(ProtectionError::Translation)
+        );
     }
 
     #[test]
@@ -432,28 +440,28 @@ mod tests {
         };
         assert_eq!(
             used.permit_update(&umr(Check::Free, 0), 1, true),
-            Err(Violation::Key)
+            Err(ProtectionError::Key)
         );
         assert_eq!(
             free.permit_update(&umr(Check::InUse, 0), 1, true),
-            Err(Violation::Key)
+            Err(ProtectionError::Key)
         );
         assert_eq!(used.permit_update(&umr(Check::InUse, 0), 1, true), Ok(()));
         assert_eq!(
             used.permit_update(&umr(Check::InUse, 0), 1, false),
-            Err(Violation::Domain)
+            Err(ProtectionError::Domain)
         );
         assert_eq!(used.permit_update(&umr(Check::InUse, 0), PD, false), Ok(()));
         for offset in [1, u64::MAX, 1 << 47] {
             assert_eq!(
                 used.permit_update(&umr(Check::Nothing, offset), 1, true),
-                Err(Violation::Bounds)
+                Err(ProtectionError::Bounds)
             );
         }
         let fixed = Mkey::new(INDEX, &context(&[(mkc::access_mode_1_0, 1)]), &[]).unwrap();
         assert_eq!(
             fixed.permit_update(&umr(Check::Nothing, 0), 0, true),
-            Err(Violation::Right)
+            Err(ProtectionError::Right)
         );
     }
 
@@ -470,7 +478,7 @@ mod tests {
         mkey.update(&zap, &list(&vec![0; 1 << 16]));
         assert_eq!(
             mkey.span(0x7f00_0000_0800, 1, true),
-            Err(Violation::Translation)
+            Err(ProtectionError::Translation)
         );
         assert!(mkey.table.capacity() <= 64);
     }
@@ -478,10 +486,7 @@ mod tests {
     #[test]
     fn keys_that_cannot_be_made_are_refused() {
         let klm = context(&[(mkc::access_mode_1_0, 2)]);
-        assert!(matches!(
-            Mkey::new(1, &klm, &[]),
-            Err(Refusal::BadParameter)
-        ));
+        assert!(matches!(Mkey::new(1, &klm, &[]), Err(Status::BadParameter)));
         let small = context(&[
             (mkc::access_mode_1_0, 1),
             (mkc::translations_octword_size, 1),
@@ -489,7 +494,7 @@ mod tests {
         assert!(Mkey::new(1, &small, &list(&[1; 8])).is_ok());
         assert!(matches!(
             Mkey::new(1, &small, &list(&[1; 9])),
-            Err(Refusal::BadParameter)
+            Err(Status::BadParameter)
         ));
     }
 
@@ -517,7 +522,7 @@ mod tests {
                     prop_assert_eq!(span.addr(), (base << shift) + (start + offset) % page);
                     prop_assert!(span.len() >= 1 && span.len() <= 16);
                 }
-                (Err(why), None) => prop_assert_eq!(why, Violation::Translation),
+                (Err(why), None) => prop_assert_eq!(why, ProtectionError::Translation),
                 (got, expected) => prop_assert!(false, "{:?} {:?}", got, expected),
             }
         }

@@ -5,7 +5,7 @@ use crate::ifc::{
     access_register_in, hca_vport_context, pmtu_reg, ptys_reg, pvlc_reg, query_hca_vport_gid_in,
     query_hca_vport_pkey_in,
 };
-use crate::status::Refusal;
+use crate::status::Status;
 
 /// Its local identifier; that of the subnet manager, too, which there is none of.
 pub const LID: u16 = 1;
@@ -75,26 +75,26 @@ impl Port {
     }
 
     /// QUERY_HCA_VPORT_GID: the entry that is asked for.
-    pub fn gid_entry(input: &[u8]) -> Result<Vec<u8>, Refusal> {
+    pub fn gid_entry(input: &[u8]) -> Result<Vec<u8>, Status> {
         match query_hca_vport_gid_in::gid_index.get(input) {
             0 => Ok(Self::gid().to_vec()),
             1..GIDS => Ok(vec![0; 16]),
-            _ => Err(Refusal::BadIndex),
+            _ => Err(Status::BadIndex),
         }
     }
 
     /// QUERY_HCA_VPORT_PKEY: the entry that is asked for.
-    pub fn pkey_entry(input: &[u8]) -> Result<Vec<u8>, Refusal> {
+    pub fn pkey_entry(input: &[u8]) -> Result<Vec<u8>, Status> {
         let pkey = match query_hca_vport_pkey_in::pkey_index.get(input) {
             0 => DEFAULT_PKEY,
             1..PKEYS => 0,
-            _ => return Err(Refusal::BadIndex),
+            _ => return Err(Status::BadIndex),
         };
         Ok(u32::from(pkey).to_be_bytes().to_vec())
     }
 
     /// ACCESS_REG: the register as it is afterwards.
-    pub fn access(&mut self, input: &[u8]) -> Result<Vec<u8>, Refusal> {
+    pub fn access(&mut self, input: &[u8]) -> Result<Vec<u8>, Status> {
         const WRITE: u64 = 0;
         let writes = access_register_in::op_mod.get(input) == WRITE;
         let data = &input[access_register_in::LAYOUT.len..];
@@ -110,7 +110,7 @@ impl Port {
             HOST_ENDIANNESS => data.to_vec(),
             NODE_DESCRIPTION => {
                 if writes {
-                    let text = data.get(..NODE_DESC).ok_or(Refusal::InputLength)?;
+                    let text = data.get(..NODE_DESC).ok_or(Status::InputLength)?;
                     self.description.copy_from_slice(text);
                 }
                 self.description.to_vec()
@@ -148,7 +148,7 @@ impl Port {
             ),
             register => {
                 log::info!("a register {register:#x} that the device has not got");
-                return Err(Refusal::BadParameter);
+                return Err(Status::BadParameter);
             }
         })
     }

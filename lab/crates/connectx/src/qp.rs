@@ -2,12 +2,14 @@
 //! Queue pairs: what they are, the states that they go through, and their queues.
 
 use crate::capabilities::LOG_MAX_QUEUE;
-use crate::dma::{Buffer, Dma, Fault, Owner};
+use crate::dma::{Buffer, Dma};
+use crate::error::Error;
 use crate::ifc::{ads, qpc};
 use crate::layout::Field;
+use crate::owner::Owner;
 use crate::pas;
 use crate::ring::Ring;
-use crate::status::Refusal;
+use crate::status::Status;
 use crate::wqe::{BLOCK, Form, Front, Piece, parse_receive};
 use std::time::Instant;
 
@@ -237,15 +239,15 @@ pub struct Posted {
 }
 
 impl Qp {
-    pub fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Refusal> {
+    pub fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Status> {
         let owner = Owner::Qp(number);
-        let service = Service::of(context).ok_or(Refusal::BadParameter)?;
+        let service = Service::of(context).ok_or(Status::BadParameter)?;
         let (log_send, log_receive) = (
             qpc::log_sq_size.get32(context),
             qpc::log_rq_size.get32(context),
         );
         if log_send.max(log_receive) > LOG_MAX_QUEUE.into() {
-            return Err(Refusal::Limit);
+            return Err(Status::Limit);
         }
         let receive = match qpc::rq_type.get(context) {
             0 => {
@@ -254,7 +256,7 @@ impl Qp {
             }
             1 => Receive::Shared(qpc::srqn_rmpn_xrqn.get32(context)),
             3 => Receive::None,
-            _ => return Err(Refusal::BadParameter),
+            _ => return Err(Status::BadParameter),
         };
         // The send queue follows the receive queue.
         let mut len = match receive {
@@ -275,7 +277,7 @@ impl Qp {
             context: context.to_vec(),
             state: State::Reset,
             service,
-            buffer: buffer.ok_or(Refusal::BadParameter)?,
+            buffer: buffer.ok_or(Status::BadParameter)?,
             doorbell: Buffer::contiguous(owner, qpc::dbr_addr.get(context), 8),
             send,
             receive,
@@ -292,7 +294,7 @@ impl Qp {
     }
 
     /// The next request to be sent, if there is one. It stays the next one.
-    pub fn posted(&mut self, dma: &Dma) -> Result<Option<Posted>, Fault> {
+    pub fn posted(&mut self, dma: &Dma) -> Result<Option<Posted>, Error> {
         let Some(ring) = self.send else {
             return Ok(None);
         };
@@ -329,7 +331,7 @@ impl Qp {
 
     /// Takes the next receive request of its own queue, if there is one: its number, and where a message
     /// may go.
-    pub fn take_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<Piece>)>, Fault> {
+    pub fn take_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<Piece>)>, Error> {
         let Receive::Own(ring) = self.receive else {
             return Ok(None);
         };
@@ -344,7 +346,7 @@ impl Qp {
     }
 
     /// A counter in the doorbell record: 16 bits of a big-endian word.
-    fn counter(&self, dma: &Dma, at: u64) -> Result<u16, Fault> {
+    fn counter(&self, dma: &Dma, at: u64) -> Result<u16, Error> {
         let mut word = [0; 4];
         dma.read(&self.doorbell, at, &mut word)?;
         let [.., high, low] = word;
@@ -359,14 +361,9 @@ impl Qp {
     }
 
     /// Makes a transition with what the command brings.
-    pub fn modify(
-        &mut self,
-        transition: &Transition,
-        mask: u32,
-        new: &[u8],
-    ) -> Result<(), Refusal> {
+    pub fn modify(&mut self, transition: &Transition, mask: u32, new: &[u8]) -> Result<(), Status> {
         if !transition.from.contains(&self.state) {
-            return Err(Refusal::BadQpState);
+            return Err(Status::BadQpState);
         }
         let state = transition.to;
         if state == State::Reset {
@@ -465,21 +462,21 @@ mod tests {
             Transition::RTR2RTS,
             Transition::RTS2RTS,
         ] {
-            assert_eq!(qp.modify(&refused, !0, &new), Err(Refusal::BadQpState));
+            assert_eq!(qp.modify(&refused, !0, &new), Err(Status::BadQpState));
             assert_eq!((qp.state, &qp.context), (State::Reset, &context(&[])));
         }
         qp.modify(&Transition::RST2INIT, 0, &new).unwrap();
         let again = qp.modify(&Transition::RST2INIT, 0, &new);
-        assert_eq!(again, Err(Refusal::BadQpState));
+        assert_eq!(again, Err(Status::BadQpState));
     }
 
     #[test]
     fn what_cannot_be_made_is_refused() {
         for (values, list, why) in [
-            (vec![(qpc::st, 0xa)], 64, Refusal::BadParameter),
-            (vec![(qpc::rq_type, 2)], 64, Refusal::BadParameter),
-            (vec![(qpc::log_sq_size, 7)], 8, Refusal::BadParameter),
-            (vec![(qpc::log_page_size, 31)], 0, Refusal::BadParameter),
+            (vec![(qpc::st, 0xa)], 64, Status::BadParameter),
+            (vec![(qpc::rq_type, 2)], 64, Status::BadParameter),
+            (vec![(qpc::log_sq_size, 7)], 8, Status::BadParameter),
+            (vec![(qpc::log_page_size, 31)], 0, Status::BadParameter),
         ] {
             let made = Qp::new(5, &context(&values), &vec![0; list]);
             assert_eq!(made.err(), Some(why), "{values:?}");

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command queue: takes commands out of guest memory and puts answers there.
 
-use crate::dma::{Buffer, Dma, Fault, Owner};
+use crate::dma::{Buffer, Dma};
+use crate::error::Error;
+use crate::owner::Owner;
 use crate::registers::{LOG_COMMANDS, LOG_STRIDE};
-use crate::status::Delivery;
+use crate::status::DeliveryStatus;
 use crate::wire::{mailbox, queue_entry};
 
 /// What an entry of the command queue must say that it is.
@@ -44,7 +46,7 @@ impl Queue {
         &self,
         dma: &Dma,
         entry: usize,
-    ) -> Result<Option<Result<Fetched, Delivery>>, Fault> {
+    ) -> Result<Option<Result<Fetched, DeliveryStatus>>, Error> {
         let mut bytes = [0; queue_entry::LAYOUT.len];
         dma.read(&self.0, offset(entry), &mut bytes)?;
         let owned = queue_entry::status_own.get(&bytes).to_le_bytes()[0] & HARDWARE;
@@ -56,7 +58,7 @@ impl Queue {
 
     /// Writes the answer and gives the entry back. The answer is cut or filled up to what the driver
     /// wants.
-    pub fn answer(&self, dma: &Dma, command: &Fetched, mut output: Vec<u8>) -> Result<(), Fault> {
+    pub fn answer(&self, dma: &Dma, command: &Fetched, mut output: Vec<u8>) -> Result<(), Error> {
         output.resize(command.output_len.max(INLINE), 0);
         let (inline, rest) = output.split_at(INLINE);
         for (block, to) in rest.chunks(BLOCK).zip(&command.output) {
@@ -68,7 +70,12 @@ impl Queue {
     }
 
     /// Gives an entry back, which was not understood if there is an `error`.
-    pub fn give_back(&self, dma: &Dma, entry: usize, error: Option<Delivery>) -> Result<(), Fault> {
+    pub fn give_back(
+        &self,
+        dma: &Dma,
+        entry: usize,
+        error: Option<DeliveryStatus>,
+    ) -> Result<(), Error> {
         let at = offset(entry) + (queue_entry::status_own.offset / 8) as u64;
         let status = error.map_or(0, |error| error as u8);
         dma.write(&self.0, at, &[status << 1])
@@ -79,33 +86,33 @@ fn offset(entry: usize) -> u64 {
     (entry << LOG_STRIDE) as u64
 }
 
-fn take(dma: &Dma, entry: usize, bytes: &[u8]) -> Result<Fetched, Delivery> {
+fn take(dma: &Dma, entry: usize, bytes: &[u8]) -> Result<Fetched, DeliveryStatus> {
     if queue_entry::kind.get(bytes) != KIND {
-        return Err(Delivery::Descriptor);
+        return Err(DeliveryStatus::Descriptor);
     }
     let length = |field: crate::layout::Field| usize::try_from(field.get(bytes)).ok();
     let input_len = length(queue_entry::inlen)
         .filter(|len| (INLINE / 2..=MAX_LEN).contains(len))
-        .ok_or(Delivery::InLength)?;
+        .ok_or(DeliveryStatus::InLength)?;
     let output_len = length(queue_entry::outlen)
         .filter(|len| (INLINE / 2..=MAX_LEN).contains(len))
-        .ok_or(Delivery::OutLength)?;
+        .ok_or(DeliveryStatus::OutLength)?;
     let token = queue_entry::token.get(bytes);
 
     let mut input = queue_entry::input.bytes(bytes).to_vec();
     let blocks = input_len.saturating_sub(INLINE).div_ceil(BLOCK);
     let first = queue_entry::in_ptr.get(bytes);
-    for block in chain(dma, entry, first, blocks, token, Delivery::InPointer)? {
+    for block in chain(dma, entry, first, blocks, token, DeliveryStatus::InPointer)? {
         let mut data = [0; BLOCK];
         dma.read(&block, 0, &mut data)
-            .map_err(|fault| unreachable_memory(&fault))?;
+            .map_err(|error| unreachable_memory(&error))?;
         input.extend(data);
     }
     input.truncate(input_len);
 
     let blocks = output_len.saturating_sub(INLINE).div_ceil(BLOCK);
     let first = queue_entry::out_ptr.get(bytes);
-    let output = chain(dma, entry, first, blocks, token, Delivery::OutPointer)?;
+    let output = chain(dma, entry, first, blocks, token, DeliveryStatus::OutPointer)?;
     Ok(Fetched {
         entry,
         input,
@@ -121,8 +128,8 @@ fn chain(
     mut next: u64,
     blocks: usize,
     token: u64,
-    misplaced: Delivery,
-) -> Result<Vec<Buffer>, Delivery> {
+    misplaced: DeliveryStatus,
+) -> Result<Vec<Buffer>, DeliveryStatus> {
     let mut found = vec![];
     for number in 0..blocks {
         if next == 0 || !next.is_multiple_of(BLOCK as u64) {
@@ -131,12 +138,12 @@ fn chain(
         let buffer = Buffer::contiguous(Owner::Command(entry), next, mailbox::LAYOUT.len as u64);
         let mut bytes = [0; mailbox::LAYOUT.len];
         dma.read(&buffer, BLOCK as u64, &mut bytes[BLOCK..])
-            .map_err(|fault| unreachable_memory(&fault))?;
+            .map_err(|error| unreachable_memory(&error))?;
         if mailbox::token.get(&bytes) != token {
-            return Err(Delivery::Token);
+            return Err(DeliveryStatus::Token);
         }
         if mailbox::block_num.get(&bytes) != number as u64 {
-            return Err(Delivery::BlockNumber);
+            return Err(DeliveryStatus::BlockNumber);
         }
         next = mailbox::next.get(&bytes);
         found.push(buffer);
@@ -144,7 +151,7 @@ fn chain(
     Ok(found)
 }
 
-fn unreachable_memory(fault: &Fault) -> Delivery {
-    log::error!("{fault}");
-    Delivery::Internal
+fn unreachable_memory(error: &Error) -> DeliveryStatus {
+    log::error!("{error}");
+    DeliveryStatus::Internal
 }

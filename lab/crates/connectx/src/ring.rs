@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rings of work requests in the memory of a queue.
 
-use crate::dma::{Buffer, Dma, Fault};
+use crate::dma::{Buffer, Dma};
+use crate::error::Error;
 
 /// A ring: entries of one size, in a part of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Ring {
         buffer: &Buffer,
         index: u16,
         data: &mut [u8],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let at = (u64::from(index) << self.log_stride) % self.len();
         let room = usize::try_from(self.len() - at).unwrap_or(usize::MAX);
         let (front, back) = data.split_at_mut(room.min(data.len()));

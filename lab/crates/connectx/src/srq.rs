@@ -4,11 +4,13 @@
 //! Their requests are a list: each says which one follows. The first one ever is number 0.
 
 use crate::capabilities::LOG_MAX_QUEUE;
-use crate::dma::{Buffer, Dma, Fault, Owner};
+use crate::dma::{Buffer, Dma};
+use crate::error::Error;
 use crate::ifc::srqc;
+use crate::owner::Owner;
 use crate::pas;
 use crate::ring::Ring;
-use crate::status::Refusal;
+use crate::status::Status;
 use crate::wire::srq_next;
 use crate::wqe::{Piece, parse_receive};
 
@@ -28,10 +30,10 @@ pub struct Srq {
 }
 
 impl Srq {
-    pub fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Refusal> {
+    pub fn new(number: u32, context: &[u8], list: &[u8]) -> Result<Self, Status> {
         let log_size = srqc::log_srq_size.get32(context);
         if log_size > LOG_MAX_QUEUE.into() {
-            return Err(Refusal::Limit);
+            return Err(Status::Limit);
         }
         let ring = Ring::new(0, log_size, 4 + srqc::log_rq_stride.get32(context));
         let buffer = Buffer::paged(
@@ -44,7 +46,7 @@ impl Srq {
         let doorbell = srqc::dbr_addr.get(context);
         Ok(Self {
             context: context.to_vec(),
-            buffer: buffer.ok_or(Refusal::BadParameter)?,
+            buffer: buffer.ok_or(Status::BadParameter)?,
             ring,
             doorbell: Buffer::contiguous(Owner::Srq(number), doorbell, 4),
             taken: 0,
@@ -81,7 +83,7 @@ impl Srq {
     }
 
     /// Whether the event that was wanted is to be told now, and not again.
-    pub fn is_low(&mut self, dma: &Dma) -> Result<bool, Fault> {
+    pub fn is_low(&mut self, dma: &Dma) -> Result<bool, Error> {
         let Some(limit) = self.limit else {
             return Ok(false);
         };
@@ -92,7 +94,7 @@ impl Srq {
         Ok(low)
     }
 
-    fn left(&self, dma: &Dma) -> Result<u16, Fault> {
+    fn left(&self, dma: &Dma) -> Result<u16, Error> {
         let mut record = [0; 4];
         dma.read(&self.doorbell, 0, &mut record)?;
         let [.., high, low] = record;
@@ -100,7 +102,7 @@ impl Srq {
     }
 
     /// Takes the next request, if there is one: its number, and where a message may go.
-    pub fn take(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<Piece>)>, Fault> {
+    pub fn take(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<Piece>)>, Error> {
         if self.left(dma)? == 0 {
             return Ok(None);
         }

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 /// Why a command was not understood; nothing was done. What `status_own` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Delivery {
+pub enum DeliveryStatus {
     /// A token differs from that of the entry.
     Token = 2,
     /// The mailboxes are not numbered from 0 on.
@@ -28,7 +28,7 @@ pub enum Delivery {
 /// Why a command that was understood was refused; nothing was done. The first byte of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Refusal {
+pub enum Status {
     /// No such command.
     BadOpcode = 2,
     /// A parameter makes no sense.
@@ -53,7 +53,7 @@ pub enum Refusal {
     InputLength = 0x50,
 }
 
-impl Display for Refusal {
+impl Display for Status {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?} ({:#x})", *self as u8)
     }

@@ -9,7 +9,7 @@ use crate::ifc::{
 };
 use crate::layout::{Field, Layout};
 use crate::qp::Transition;
-use crate::status::Refusal;
+use crate::status::Status;
 use crate::wire::{reply, request};
 use std::fmt::{self, Display, Formatter};
 
@@ -17,7 +17,7 @@ use std::fmt::{self, Display, Formatter};
 pub const SHORT: usize = reply::LAYOUT.len;
 
 /// The whole answer to a command that was executed.
-pub type Answer = Result<Vec<u8>, Refusal>;
+pub type Answer = Result<Vec<u8>, Status>;
 
 /// All that is known of a command.
 struct Command {
@@ -124,7 +124,7 @@ const COMMANDS: &[Command] = &[
     }),
     Command::new(0x50b, "QUERY_QP", Hca::query_qp),
     // Nobody answers management datagrams here.
-    Command::new(0x50d, "MAD_IFC", |_, _| Err(Refusal::BadOpcode)).takes(mad_ifc_in::LAYOUT),
+    Command::new(0x50d, "MAD_IFC", |_, _| Err(Status::BadOpcode)).takes(mad_ifc_in::LAYOUT),
     transition(0x50e, "INIT2INIT_QP", |hca, input| {
         hca.modify_qp(&Transition::INIT2INIT, input)
     }),
@@ -190,7 +190,7 @@ impl Hca {
         let executed = match &mut self.refused {
             (refused, number @ 1..) if u64::from(*refused) == opcode => {
                 *number -= 1;
-                Err(Refusal::NoResources)
+                Err(Status::NoResources)
             }
             _ => self.execute(opcode, input),
         };
@@ -200,20 +200,20 @@ impl Hca {
                 log::debug!("{}: done, {number:#x}", Shown(input));
                 output
             }
-            Err(refusal) => {
-                log::info!("{}: refused, {refusal}", Shown(input));
+            Err(status) => {
+                log::info!("{}: refused, {status}", Shown(input));
                 let mut output = vec![0; SHORT];
-                reply::status.set(&mut output, refusal as u64);
-                reply::syndrome.set(&mut output, opcode << 8 | refusal as u64);
+                reply::status.set(&mut output, status as u64);
+                reply::syndrome.set(&mut output, opcode << 8 | status as u64);
                 output
             }
         }
     }
 
     fn execute(&mut self, opcode: u64, input: &[u8]) -> Answer {
-        let command = Command::of(opcode).ok_or(Refusal::BadOpcode)?;
+        let command = Command::of(opcode).ok_or(Status::BadOpcode)?;
         if input.len() < command.len {
-            return Err(Refusal::InputLength);
+            return Err(Status::InputLength);
         }
         (command.run)(self, input)
     }

@@ -5,10 +5,9 @@ use super::Hca;
 use super::outcome::Outcome;
 use super::receive::Taken;
 use crate::cqe::{self, Arrival, Opcode, Syndrome};
-use crate::dma::Fault;
 use crate::eq::Kind;
+use crate::error::{CopyError, Error};
 use crate::ifc::{ads, qpc};
-use crate::memory::Side;
 use crate::mkey::Access;
 use crate::port::{LID, Port};
 use crate::qp::{Qp, State};
@@ -45,7 +44,7 @@ impl Hca {
             Ok(len) if len <= MAX_MESSAGE => len,
             Ok(_) => return Outcome::Failed(Syndrome::LocalLength),
             Err(why) => {
-                log::info!("QP {number}: its own memory: {why:?}");
+                log::info!("QP {number}: its own memory: {why}");
                 return Outcome::Failed(Syndrome::LocalProtection);
             }
         };
@@ -63,8 +62,8 @@ impl Hca {
             Operation::Nop | Operation::Umr(_) => Ok(Outcome::Failed(Syndrome::LocalQpOperation)),
         };
         // It is the peer's queues that could not be reached.
-        outcome.unwrap_or_else(|fault| {
-            self.lose(peer, &fault);
+        outcome.unwrap_or_else(|error| {
+            self.lose(peer, &error);
             Outcome::Failed(Syndrome::RemoteOperation)
         })
     }
@@ -88,7 +87,7 @@ impl Hca {
         send: &Send,
         len: u64,
         immediate: Option<u32>,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome, Error> {
         let Some(taken) = self.take(peer, send.srqn)? else {
             return Ok(self.not_ready(peer));
         };
@@ -97,18 +96,18 @@ impl Hca {
             Ok(room) if room < len => Err((Syndrome::LocalLength, Syndrome::RemoteInvalidRequest)),
             Ok(_) => match memory.copy(&send.pieces, &taken.pieces, 0, len) {
                 Ok(()) => Ok(()),
-                Err(Side::Source(trouble)) => {
-                    log::info!("a message to QP {peer}, at its source: {trouble}");
+                Err(CopyError::Source(error)) => {
+                    log::info!("a message to QP {peer}, at its source: {error}");
                     // The message never ends for the receiver.
                     Err((Syndrome::Flushed, Syndrome::LocalProtection))
                 }
-                Err(Side::Target(trouble)) => {
-                    log::info!("a message to QP {peer}, at its target: {trouble}");
+                Err(CopyError::Target(error)) => {
+                    log::info!("a message to QP {peer}, at its target: {error}");
                     Err((Syndrome::LocalProtection, Syndrome::RemoteOperation))
                 }
             },
             Err(why) => {
-                log::info!("QP {peer}: memory of its receive request: {why:?}");
+                log::info!("QP {peer}: memory of its receive request: {why}");
                 Err((Syndrome::LocalProtection, Syndrome::RemoteOperation))
             }
         };
@@ -133,7 +132,7 @@ impl Hca {
         len: u64,
         immediate: Option<u32>,
         solicited: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let arrival = Arrival {
             opcode,
             bytes: u32::try_from(len).unwrap_or(u32::MAX),
@@ -181,7 +180,7 @@ impl Hca {
         {
             Ok(_) => Some(pieces),
             Err(why) => {
-                log::info!("QP {peer}: {access:?} of {remote:x?}, {len} bytes: {why:?}");
+                log::info!("QP {peer}: {access:?} of {remote:x?}, {len} bytes: {why}");
                 None
             }
         }
@@ -200,10 +199,10 @@ impl Hca {
         self.refuse(peer, Kind::WqAccess, Syndrome::RemoteAccess)
     }
 
-    fn trouble_on(&mut self, peer: u32, side: &Side, peer_is: Peer) -> Outcome {
+    fn trouble_on(&mut self, peer: u32, side: &CopyError, peer_is: Peer) -> Outcome {
         log::info!("an RDMA request to QP {peer}: {side}");
         match (side, peer_is) {
-            (Side::Source(_), Peer::Source) | (Side::Target(_), Peer::Target) => {
+            (CopyError::Source(_), Peer::Source) | (CopyError::Target(_), Peer::Target) => {
                 self.refuse_access(peer)
             }
             _ => Outcome::Failed(Syndrome::LocalProtection),
@@ -217,7 +216,7 @@ impl Hca {
         remote: Remote,
         len: u64,
         immediate: Option<u32>,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome, Error> {
         let Some(target) = self.remote(peer, send, remote, len, Access::RemoteWrite) else {
             return Ok(self.refuse_access(peer));
         };
@@ -282,12 +281,12 @@ impl Hca {
             let new = atomic.apply(u64::from_le_bytes(old));
             memory.write(&target, 0, &new.to_le_bytes())
         });
-        if let Err(trouble) = changed {
-            return self.trouble_on(peer, &Side::Target(trouble), Peer::Target);
+        if let Err(error) = changed {
+            return self.trouble_on(peer, &CopyError::Target(error), Peer::Target);
         }
         match memory.write(&send.pieces, 0, &old) {
             Ok(()) => Outcome::Done(LEN),
-            Err(trouble) => self.trouble_on(peer, &Side::Source(trouble), Peer::Target),
+            Err(error) => self.trouble_on(peer, &CopyError::Source(error), Peer::Target),
         }
     }
 }

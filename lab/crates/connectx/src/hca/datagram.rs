@@ -4,9 +4,8 @@
 use super::Hca;
 use super::outcome::Outcome;
 use crate::cqe::{self, Arrival, Opcode, Sender, Syndrome};
-use crate::dma::Fault;
+use crate::error::{CopyError, Error};
 use crate::ifc::qpc;
-use crate::memory::Side;
 use crate::mkey::Access;
 use crate::port::{LID, Port};
 use crate::qp::{Service, State};
@@ -24,13 +23,13 @@ impl Hca {
         send: &Send,
         address: &Address,
         immediate: Option<u32>,
-    ) -> Result<Outcome, Fault> {
+    ) -> Result<Outcome, Error> {
         let pd = self.field(number, qpc::pd);
         let len = match self.memory().permit(&send.pieces, pd, Access::LocalRead) {
             Ok(len) if len <= u64::from(Port::MTU) => len,
             Ok(_) => return Ok(Outcome::Failed(Syndrome::LocalLength)),
             Err(why) => {
-                log::info!("QP {number}: its own memory: {why:?}");
+                log::info!("QP {number}: its own memory: {why}");
                 return Ok(Outcome::Failed(Syndrome::LocalProtection));
             }
         };
@@ -64,16 +63,16 @@ impl Hca {
                     None => Ok(()),
                 };
                 let copied = routed
-                    .map_err(Side::Target)
+                    .map_err(CopyError::Target)
                     .and_then(|()| memory.copy(&send.pieces, &taken.pieces, ROUTE_LEN, len));
                 match copied {
                     Ok(()) => Ok(()),
-                    Err(Side::Target(trouble)) => {
-                        log::info!("a datagram to QP {peer}: {trouble}");
+                    Err(CopyError::Target(error)) => {
+                        log::info!("a datagram to QP {peer}: {error}");
                         Err(Syndrome::LocalProtection)
                     }
-                    Err(Side::Source(trouble)) => {
-                        log::info!("a datagram of QP {number}: {trouble}");
+                    Err(CopyError::Source(error)) => {
+                        log::info!("a datagram of QP {number}: {error}");
                         return Ok(Outcome::Failed(Syndrome::LocalProtection));
                     }
                 }

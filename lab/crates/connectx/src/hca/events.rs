@@ -4,8 +4,8 @@
 use super::Hca;
 use crate::cq::Told;
 use crate::cqe::Bytes;
-use crate::dma::Fault;
 use crate::eq::Kind;
+use crate::error::Error;
 use crate::wire::cqe;
 use std::time::Instant;
 
@@ -42,8 +42,8 @@ impl Hca {
             ));
             return;
         };
-        if let Err(fault) = eq.post(&self.dma, &self.interrupt, kind, data) {
-            log::error!("an event {kind:?} is lost: {fault}");
+        if let Err(error) = eq.post(&self.dma, &self.interrupt, kind, data) {
+            log::error!("an event {kind:?} is lost: {error}");
         }
     }
 
@@ -60,7 +60,7 @@ impl Hca {
         number: u32,
         entry: Bytes,
         solicited: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let Some(cq) = self.cqs.get_mut(number) else {
             self.dma
                 .complaints

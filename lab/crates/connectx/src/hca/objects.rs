@@ -4,8 +4,8 @@
 use super::Hca;
 use super::commands::{Answer, SHORT};
 use crate::cq::Cq;
-use crate::dma::Fault;
 use crate::eq::{Eq, Kind};
+use crate::error::Error;
 use crate::ifc::{
     arm_rq_in, cqc, create_cq_in, create_eq_in, create_mkey_in, create_qp_in, create_srq_in,
     modify_cq_in, qpc, query_adapter_out, query_adapter_param_block, query_hca_cap_in,
@@ -15,7 +15,7 @@ use crate::mkey::Mkey;
 use crate::port::Port;
 use crate::qp::{Qp, Receive, State, Transition};
 use crate::srq::Srq;
-use crate::status::Refusal;
+use crate::status::Status;
 use crate::table::Table;
 use crate::wire::{reply, request};
 
@@ -42,13 +42,13 @@ impl Hca {
 
     pub(super) fn query_hca_cap(&mut self, input: &[u8]) -> Answer {
         let op_mod = query_hca_cap_in::op_mod.get32(input);
-        let op_mod = u16::try_from(op_mod).map_err(|_| Refusal::BadParameter)?;
+        let op_mod = u16::try_from(op_mod).map_err(|_| Status::BadParameter)?;
         Ok(with(SHORT, &self.capabilities.page(op_mod)))
     }
 
     pub(super) fn set_hca_cap(&mut self, input: &[u8]) -> Answer {
         let op_mod = set_hca_cap_in::op_mod.get32(input);
-        let op_mod = u16::try_from(op_mod).map_err(|_| Refusal::BadParameter)?;
+        let op_mod = u16::try_from(op_mod).map_err(|_| Status::BadParameter)?;
         self.capabilities
             .set(op_mod, set_hca_cap_in::capability.bytes(input));
         Ok(done())
@@ -112,12 +112,12 @@ impl Hca {
     }
 
     pub(super) fn query_cq(&mut self, input: &[u8]) -> Answer {
-        let cq = self.cqs.get(number(input)).ok_or(Refusal::BadResource)?;
+        let cq = self.cqs.get(number(input)).ok_or(Status::BadResource)?;
         Ok(with(SHORT, &cq.context()))
     }
 
     pub(super) fn query_qp(&mut self, input: &[u8]) -> Answer {
-        let qp = self.qps.get(number(input)).ok_or(Refusal::BadResource)?;
+        let qp = self.qps.get(number(input)).ok_or(Status::BadResource)?;
         let mut output = vec![0; query_qp_out::LAYOUT.len];
         query_qp_out::qpc
             .bytes_mut(&mut output)
@@ -126,7 +126,7 @@ impl Hca {
     }
 
     pub(super) fn query_srq(&mut self, input: &[u8]) -> Answer {
-        let srq = self.srqs.get(number(input)).ok_or(Refusal::BadResource)?;
+        let srq = self.srqs.get(number(input)).ok_or(Status::BadResource)?;
         Ok(with(SHORT, &srq.context()))
     }
 
@@ -144,14 +144,14 @@ impl Hca {
             let cq = Cq::new(number, context, &input[LIST..])?;
             match self.eqs.get(cq.eq()) {
                 Some(_) => Ok(cq),
-                None => Err(Refusal::BadResource),
+                None => Err(Status::BadResource),
             }
         })
     }
 
     pub(super) fn modify_cq(&mut self, input: &[u8]) -> Answer {
         let number = number(input);
-        let cq = self.cqs.get_mut(number).ok_or(Refusal::BadResource)?;
+        let cq = self.cqs.get_mut(number).ok_or(Status::BadResource)?;
         let context = modify_cq_in::cq_context.bytes(input);
         if modify_cq_in::op_mod.get(input) == RESIZE {
             cq.resize(&self.dma, context, &input[LIST..])?;
@@ -209,10 +209,10 @@ impl Hca {
     pub(super) fn arm_rq(&mut self, input: &[u8]) -> Answer {
         let number = number(input);
         let limit = arm_rq_in::lwm.get(input);
-        let limit = u16::try_from(limit).map_err(|_| Refusal::BadParameter)?;
-        let srq = self.srqs.get_mut(number).ok_or(Refusal::BadResource)?;
+        let limit = u16::try_from(limit).map_err(|_| Status::BadParameter)?;
+        let srq = self.srqs.get_mut(number).ok_or(Status::BadResource)?;
         srq.arm(limit);
-        if srq.is_low(&self.dma).map_err(|fault| broken(&fault))? {
+        if srq.is_low(&self.dma).map_err(|error| broken(&error))? {
             self.tell(Kind::SrqLimit, number);
         }
         Ok(done())
@@ -243,7 +243,7 @@ impl Hca {
             if shared && queues {
                 Ok(qp)
             } else {
-                Err(Refusal::BadResource)
+                Err(Status::BadResource)
             }
         })
     }
@@ -259,7 +259,7 @@ impl Hca {
 
     pub(super) fn modify_qp(&mut self, transition: &Transition, input: &[u8]) -> Answer {
         let number = number(input);
-        let qp = self.qps.get_mut(number).ok_or(Refusal::BadResource)?;
+        let qp = self.qps.get_mut(number).ok_or(Status::BadResource)?;
         qp.modify(
             transition,
             rst2init_qp_in::opt_param_mask.get32(input),
@@ -267,7 +267,7 @@ impl Hca {
         )?;
         self.retrying.remove(&number);
         match qp.state {
-            State::Error => self.break_down(number).map_err(|fault| broken(&fault))?,
+            State::Error => self.break_down(number).map_err(|error| broken(&error))?,
             // It may have been rung for before.
             State::Rts => {
                 self.active.insert(number);
@@ -279,9 +279,9 @@ impl Hca {
 }
 
 /// A command cannot be done since memory cannot be reached.
-fn broken(fault: &Fault) -> Refusal {
-    log::error!("{fault}");
-    Refusal::BadSystemState
+fn broken(error: &Error) -> Status {
+    log::error!("{error}");
+    Status::BadSystemState
 }
 
 /// The number of the object that a command names.
@@ -301,22 +301,22 @@ fn with(at: usize, rest: &[u8]) -> Vec<u8> {
     output
 }
 
-fn create<T>(table: &mut Table<T>, make: impl FnOnce(u32) -> Result<T, Refusal>) -> Answer {
-    let number = table.insert(Refusal::NoResources, make)?;
+fn create<T>(table: &mut Table<T>, make: impl FnOnce(u32) -> Result<T, Status>) -> Answer {
+    let number = table.insert(Status::NoResources, make)?;
     let mut output = vec![0; SHORT];
     reply::number.set(&mut output, number.into());
     Ok(output)
 }
 
 /// What others use does not go before them.
-fn unused(in_use: bool) -> Result<(), Refusal> {
+fn unused(in_use: bool) -> Result<(), Status> {
     if in_use {
-        return Err(Refusal::ResourceBusy);
+        return Err(Status::ResourceBusy);
     }
     Ok(())
 }
 
 fn remove<T>(table: &mut Table<T>, number: u32) -> Answer {
-    table.remove(number).ok_or(Refusal::BadResource)?;
+    table.remove(number).ok_or(Status::BadResource)?;
     Ok(done())
 }

@@ -3,8 +3,8 @@
 
 use super::Hca;
 use crate::cqe::{self, Opcode, Syndrome};
-use crate::dma::Fault;
 use crate::eq::Kind;
+use crate::error::Error;
 use crate::ifc::qpc;
 use crate::qp::Receive;
 use crate::wqe::Piece;
@@ -22,7 +22,7 @@ pub struct Taken {
 
 impl Hca {
     /// The receive request that the next message to `number` takes, which names a shared queue perhaps.
-    pub(super) fn take(&mut self, number: u32, named: Option<u32>) -> Result<Option<Taken>, Fault> {
+    pub(super) fn take(&mut self, number: u32, named: Option<u32>) -> Result<Option<Taken>, Error> {
         let Some(qp) = self.qps.get_mut(number) else {
             return Ok(None);
         };
@@ -64,7 +64,7 @@ impl Hca {
         cqn: u32,
         index: u16,
         why: Syndrome,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         let entry = cqe::failed(Opcode::ResponderError, number, 0, index, why);
         self.complete(cqn, entry, false)
     }

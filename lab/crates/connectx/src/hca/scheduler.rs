@@ -5,8 +5,8 @@
 use super::Hca;
 use super::outcome::Outcome;
 use crate::cqe::{self, Opcode, Syndrome};
-use crate::dma::Fault;
 use crate::eq::Kind;
+use crate::error::Error;
 use crate::ifc::qpc;
 use crate::qp::{Posted, Qp, Receive, Retry, State};
 use crate::wqe::Send;
@@ -72,7 +72,7 @@ impl Hca {
                         *at = now + *pause;
                     }
                 }
-                Err(fault) => self.lose(number, &fault),
+                Err(error) => self.lose(number, &error),
             }
         }
     }
@@ -86,7 +86,7 @@ impl Hca {
                 Ok(false) => {
                     self.active.remove(&number);
                 }
-                Err(fault) => self.lose(number, &fault),
+                Err(error) => self.lose(number, &error),
             }
             self.break_peers();
         }
@@ -98,17 +98,17 @@ impl Hca {
         for number in std::mem::take(&mut self.breaking) {
             let lives = |qp: &Qp| qp.state != State::Error;
             if self.qps.get(number).is_some_and(lives)
-                && let Err(fault) = self.break_down(number)
+                && let Err(error) = self.break_down(number)
             {
-                self.lose(number, &fault);
+                self.lose(number, &error);
             }
         }
     }
 
     /// A queue pair whose own memory, or that of its completions, cannot be reached is lost: there is no
     /// way to tell of each request.
-    pub(super) fn lose(&mut self, number: u32, fault: &Fault) {
-        log::error!("QP {number} is lost: {fault}");
+    pub(super) fn lose(&mut self, number: u32, error: &Error) {
+        log::error!("QP {number} is lost: {error}");
         self.active.remove(&number);
         self.retrying.remove(&number);
         self.in_error.remove(&number);
@@ -119,7 +119,7 @@ impl Hca {
     }
 
     /// Executes one request; says whether there may be another that can be executed.
-    fn step(&mut self, number: u32, now: Instant) -> Result<bool, Fault> {
+    fn step(&mut self, number: u32, now: Instant) -> Result<bool, Error> {
         let Some(qp) = self.qps.get_mut(number) else {
             return Ok(false);
         };
@@ -200,7 +200,7 @@ impl Hca {
     }
 
     /// A request failed, and with it the queue pair.
-    fn fail(&mut self, number: u32, posted: &Posted, why: Syndrome) -> Result<(), Fault> {
+    fn fail(&mut self, number: u32, posted: &Posted, why: Syndrome) -> Result<(), Error> {
         self.sent(number, posted);
         let side = Opcode::RequesterError;
         let entry = cqe::failed(side, number, posted.front.opcode, posted.index, why);
@@ -209,7 +209,7 @@ impl Hca {
     }
 
     /// A queue pair goes into error, and everything that was posted with it.
-    pub(super) fn break_down(&mut self, number: u32) -> Result<(), Fault> {
+    pub(super) fn break_down(&mut self, number: u32) -> Result<(), Error> {
         let Some(qp) = self.qps.get_mut(number) else {
             return Ok(());
         };
@@ -227,7 +227,7 @@ impl Hca {
     }
 
     /// Ends everything that was posted to a queue pair in error; says whether there was something.
-    pub(super) fn flush(&mut self, number: u32) -> Result<bool, Fault> {
+    pub(super) fn flush(&mut self, number: u32) -> Result<bool, Error> {
         let mut any = false;
         loop {
             let Some(qp) = self
@@ -254,7 +254,7 @@ impl Hca {
         }
     }
 
-    fn complete_send(&mut self, number: u32, entry: cqe::Bytes) -> Result<(), Fault> {
+    fn complete_send(&mut self, number: u32, entry: cqe::Bytes) -> Result<(), Error> {
         let cqn = self.field(number, qpc::cqn_snd);
         self.complete(cqn, entry, false)
     }

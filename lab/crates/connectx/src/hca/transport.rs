@@ -25,8 +25,8 @@ impl Hca {
                 match self.datagram(number, send, address, *immediate) {
                     Ok(outcome) => outcome,
                     // It is the receiver's queues that could not be reached.
-                    Err(fault) => {
-                        self.lose(address.qpn, &fault);
+                    Err(error) => {
+                        self.lose(address.qpn, &error);
                         Outcome::Done(0)
                     }
                 }

@@ -4,7 +4,7 @@
 use super::Hca;
 use super::outcome::Outcome;
 use crate::cqe::Syndrome;
-use crate::memory::Trouble;
+use crate::error::Error;
 use crate::mkey::Access;
 use crate::qp::Service;
 use crate::wqe::{Piece, Umr};
@@ -25,7 +25,7 @@ impl Hca {
             match mkey.permit_update(umr, pd, privileged) {
                 Ok(()) => true,
                 Err(why) => {
-                    log::warn!("mkey {:#x} cannot be changed so: {why:?}", umr.key >> 8);
+                    log::warn!("mkey {:#x} cannot be changed so: {why}", umr.key >> 8);
                     false
                 }
             }
@@ -38,10 +38,10 @@ impl Hca {
             return Outcome::Failed(Syndrome::LocalQpOperation);
         }
         let read = listed
-            .map_err(Trouble::from)
+            .map_err(Error::from)
             .and_then(|_| memory.read(list, 0, &mut bytes));
-        if let Err(trouble) = read {
-            log::warn!("the translations cannot be read: {trouble}");
+        if let Err(error) = read {
+            log::warn!("the translations cannot be read: {error}");
             return Outcome::Failed(Syndrome::LocalProtection);
         }
         if let Some(mkey) = self.mkeys.get_mut(umr.key >> 8) {
