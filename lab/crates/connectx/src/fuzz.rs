@@ -10,7 +10,7 @@ use crate::dma::Dma;
 use crate::hca::Hca;
 use crate::queue::Queue;
 use crate::registers::{Action, Registers};
-use crate::wqe::{Form, Front, Send, parse_receive};
+use crate::wqe::{ControlSegment, Form, WorkRequest, parse_receive};
 use devices::Interrupt;
 use fabric::{Fabric, Requester, trace::Tap};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -33,11 +33,15 @@ const ACCESS: usize = 16;
 /// # Panics
 /// If the model is wrong.
 pub fn requests(bytes: &[u8]) {
-    let front = Front::parse(bytes);
+    let front = ControlSegment::parse(bytes);
     assert!((1..=16).contains(&front.blocks()), "{front:?}");
     for form in [Form::Connected, Form::Datagram, Form::Extended] {
-        if let Ok(send) = Send::parse(bytes, form) {
-            let total: u64 = send.pieces.iter().map(super::wqe::Piece::len).sum();
+        if let Ok(request) = WorkRequest::parse(bytes, form) {
+            let total: u64 = request
+                .segments
+                .iter()
+                .map(super::wqe::DataSegment::len)
+                .sum();
             assert!(total <= u64::from(u32::MAX) * bytes.len() as u64);
         }
     }

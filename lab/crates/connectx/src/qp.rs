@@ -10,7 +10,7 @@ use crate::owner::Owner;
 use crate::pas;
 use crate::ring::Ring;
 use crate::status::Status;
-use crate::wqe::{BLOCK, Form, Front, Piece, parse_receive};
+use crate::wqe::{BLOCK, ControlSegment, DataSegment, Form, parse_receive};
 use std::time::Instant;
 
 /// States of a queue pair. It is never left with only its send queue in error or drained.
@@ -228,12 +228,12 @@ pub struct Qp {
     pub retry: Option<Retry>,
 }
 
-/// A request of the send queue, as it lies there.
-pub struct Posted {
+/// A work queue element of the send queue, as it lies there.
+pub struct SendWqe {
     /// Its first block.
     pub index: u16,
-    /// How long it is.
-    pub front: Front,
+    /// Its control segment.
+    pub control: ControlSegment,
     /// All of it.
     pub bytes: Vec<u8>,
 }
@@ -294,7 +294,7 @@ impl Qp {
     }
 
     /// The next request to be sent, if there is one. It stays the next one.
-    pub fn posted(&mut self, dma: &Dma) -> Result<Option<Posted>, Error> {
+    pub fn next_send(&mut self, dma: &Dma) -> Result<Option<SendWqe>, Error> {
         let Some(ring) = self.send else {
             return Ok(None);
         };
@@ -306,32 +306,32 @@ impl Qp {
         }
         let mut bytes = vec![0; BLOCK];
         ring.read(dma, &self.buffer, self.send_at, &mut bytes)?;
-        let front = Front::parse(&bytes);
-        if front.len > BLOCK {
-            bytes.resize(front.len, 0);
+        let control = ControlSegment::parse(&bytes);
+        if control.len > BLOCK {
+            bytes.resize(control.len, 0);
             let next = self.send_at.wrapping_add(1);
             ring.read(dma, &self.buffer, next, &mut bytes[BLOCK..])?;
         }
-        bytes.truncate(front.len);
-        Ok(Some(Posted {
+        bytes.truncate(control.len);
+        Ok(Some(SendWqe {
             index: self.send_at,
-            front,
+            control,
             bytes,
         }))
     }
 
     /// The request was dealt with: the one after it is the next.
-    pub fn sent(&mut self, posted: &Posted) {
+    pub fn retire_send(&mut self, wqe: &SendWqe) {
         let left = self.send_end.wrapping_sub(self.send_at);
         // One that claims to be longer than what was posted ends there.
-        let blocks = posted.front.blocks().min(left);
+        let blocks = wqe.control.blocks().min(left);
         self.send_at = self.send_at.wrapping_add(blocks);
         self.retry = None;
     }
 
-    /// Takes the next receive request of its own queue, if there is one: its number, and where a message
+    /// Consumes the next receive request of its own queue, if there is one: its number, and where a message
     /// may go.
-    pub fn take_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<Piece>)>, Error> {
+    pub fn consume_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<DataSegment>)>, Error> {
         let Receive::Own(ring) = self.receive else {
             return Ok(None);
         };

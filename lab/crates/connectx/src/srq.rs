@@ -12,7 +12,7 @@ use crate::pas;
 use crate::ring::Ring;
 use crate::status::Status;
 use crate::wire::srq_next;
-use crate::wqe::{Piece, parse_receive};
+use crate::wqe::{DataSegment, parse_receive};
 
 /// A shared receive queue.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct Srq {
     ring: Ring,
     /// How many requests were posted.
     doorbell: Buffer,
-    /// How many were taken.
-    taken: u16,
+    /// How many were consumed.
+    consumed: u16,
     next: u16,
     /// An event is wanted when fewer requests than this are left.
     limit: Option<u16>,
@@ -49,7 +49,7 @@ impl Srq {
             buffer: buffer.ok_or(Status::BadParameter)?,
             ring,
             doorbell: Buffer::contiguous(Owner::Srq(number), doorbell, 4),
-            taken: 0,
+            consumed: 0,
             next: 0,
             limit: None,
         })
@@ -83,34 +83,34 @@ impl Srq {
     }
 
     /// Whether the event that was wanted is to be told now, and not again.
-    pub fn is_low(&mut self, dma: &Dma) -> Result<bool, Error> {
+    pub fn limit_reached(&mut self, dma: &Dma) -> Result<bool, Error> {
         let Some(limit) = self.limit else {
             return Ok(false);
         };
-        let low = self.left(dma)? < limit;
+        let low = self.available(dma)? < limit;
         if low {
             self.limit = None;
         }
         Ok(low)
     }
 
-    fn left(&self, dma: &Dma) -> Result<u16, Error> {
+    fn available(&self, dma: &Dma) -> Result<u16, Error> {
         let mut record = [0; 4];
         dma.read(&self.doorbell, 0, &mut record)?;
         let [.., high, low] = record;
-        Ok(u16::from_be_bytes([high, low]).wrapping_sub(self.taken))
+        Ok(u16::from_be_bytes([high, low]).wrapping_sub(self.consumed))
     }
 
-    /// Takes the next request, if there is one: its number, and where a message may go.
-    pub fn take(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<Piece>)>, Error> {
-        if self.left(dma)? == 0 {
+    /// Consumes the next request, if there is one: its number, and where a message may go.
+    pub fn consume_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<DataSegment>)>, Error> {
+        if self.available(dma)? == 0 {
             return Ok(None);
         }
         let index = self.next;
         let mut bytes = vec![0; self.ring.stride()];
         self.ring.read(dma, &self.buffer, index, &mut bytes)?;
         self.next = u16::try_from(srq_next::next_wqe_index.get(&bytes)).expect("16 bits");
-        self.taken = self.taken.wrapping_add(1);
+        self.consumed = self.consumed.wrapping_add(1);
         let list = bytes.get(srq_next::LAYOUT.len..).unwrap_or_default();
         Ok(Some((index, parse_receive(list))))
     }

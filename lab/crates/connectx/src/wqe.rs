@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Work requests, as they lie in send and receive queues.
+//! Work queue elements: work requests, as they lie in send and receive queues.
 
 use crate::ifc::mkc;
 use crate::wire::{address, atomic, control, data, remote, umr, xrc};
@@ -11,28 +11,28 @@ const SEGMENT: usize = 16;
 /// The key that ends the list of a receive request before its memory does.
 const END_OF_LIST: u32 = 0x100;
 
-/// A piece of a message on the side of the queue.
+/// A data segment of a work request: a part of its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// Memory of a key.
-    Memory(Range),
+pub enum DataSegment {
+    /// A scatter-gather entry.
+    Sge(Sge),
     /// Bytes in the work request itself.
     Inline(Vec<u8>),
 }
 
-impl Piece {
+impl DataSegment {
     /// Its bytes.
     pub fn len(&self) -> u64 {
         match self {
-            Self::Memory(range) => range.len,
+            Self::Sge(sge) => sge.len,
             Self::Inline(bytes) => bytes.len() as u64,
         }
     }
 }
 
-/// Memory of a key.
+/// A scatter-gather entry: memory of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct Sge {
     /// The key.
     pub key: u32,
     /// The address, in the key's address space.
@@ -154,33 +154,33 @@ pub enum Form {
     Extended,
 }
 
-/// A request of a send queue.
+/// A work request of a send queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Send {
+pub struct WorkRequest {
     /// What is to be done.
     pub operation: Operation,
     /// Where to, if the queue pair has no peer.
     pub address: Option<Address>,
     /// The peer's shared receive queue, if it has several.
     pub srqn: Option<u32>,
-    /// The message, or where the answer goes.
-    pub pieces: Vec<Piece>,
+    /// The message, or where what is read goes.
+    pub segments: Vec<DataSegment>,
     /// A completion is wanted also if it ends well.
     pub signalled: bool,
     /// The receiver's completion is to be solicited.
     pub solicited: bool,
 }
 
-/// The front of a request, which says how long it is.
+/// The control segment of a work request, which says how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Front {
+pub struct ControlSegment {
     /// What is to be done, by number.
     pub opcode: u8,
     /// Bytes.
     pub len: usize,
 }
 
-impl Front {
+impl ControlSegment {
     /// Reads the first segment.
     pub fn parse(bytes: &[u8]) -> Self {
         let len = usize::try_from(control::ds.get32(bytes)).unwrap_or(0) * SEGMENT;
@@ -208,7 +208,7 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], Malformed> {
     Ok(front)
 }
 
-impl Send {
+impl WorkRequest {
     /// Reads a whole request.
     pub fn parse(bytes: &[u8], form: Form) -> Result<Self, Malformed> {
         let mut rest = bytes;
@@ -250,15 +250,15 @@ impl Send {
             0x25 => Operation::Umr(parse_umr(general, &mut rest)?),
             _ => return Err(Malformed),
         };
-        let pieces = match operation {
+        let segments = match operation {
             Operation::Nop => vec![],
-            _ => parse_pieces(rest)?,
+            _ => parse_segments(rest)?,
         };
         Ok(Self {
             operation,
             address,
             srqn,
-            pieces,
+            segments,
             signalled: control::signalled.is_set(front),
             solicited: control::solicited.is_set(front),
         })
@@ -325,40 +325,40 @@ fn parse_umr(key: u32, rest: &mut &[u8]) -> Result<Umr, Malformed> {
     })
 }
 
-fn parse_pieces(mut rest: &[u8]) -> Result<Vec<Piece>, Malformed> {
-    let mut pieces = vec![];
+fn parse_segments(mut rest: &[u8]) -> Result<Vec<DataSegment>, Malformed> {
+    let mut segments = vec![];
     while !rest.is_empty() {
         // The front of inline data is shorter than a segment.
         if data::is_inline.is_set(rest) {
             let header = take(&mut rest, 4)?;
             let len =
                 usize::try_from(data::byte_count.get(header) & 0x3ff).map_err(|_| Malformed)?;
-            pieces.push(Piece::Inline(take(&mut rest, len)?.to_vec()));
+            segments.push(DataSegment::Inline(take(&mut rest, len)?.to_vec()));
             let padding = (4 + len).next_multiple_of(SEGMENT) - (4 + len);
             rest = rest.get(padding..).unwrap_or_default();
         } else {
-            pieces.push(Piece::Memory(parse_range(take(&mut rest, SEGMENT)?)));
+            segments.push(DataSegment::Sge(parse_sge(take(&mut rest, SEGMENT)?)));
         }
     }
-    Ok(pieces)
+    Ok(segments)
 }
 
-fn parse_range(segment: &[u8]) -> Range {
-    Range {
+fn parse_sge(segment: &[u8]) -> Sge {
+    Sge {
         key: data::lkey.get32(segment),
         addr: data::addr.get(segment),
         len: data::byte_count.get(segment),
     }
 }
 
-/// Reads the list of a receive request: where a message may go.
-pub fn parse_receive(bytes: &[u8]) -> Vec<Piece> {
+/// Reads the scatter list of a receive request: where a message may go.
+pub fn parse_receive(bytes: &[u8]) -> Vec<DataSegment> {
     let (segments, _) = bytes.as_chunks::<SEGMENT>();
     segments
         .iter()
-        .map(|segment| parse_range(segment))
-        .take_while(|range| range.key != END_OF_LIST)
-        .map(Piece::Memory)
+        .map(|segment| parse_sge(segment))
+        .take_while(|sge| sge.key != END_OF_LIST)
+        .map(DataSegment::Sge)
         .collect()
 }
 
@@ -402,24 +402,33 @@ mod tests {
     #[test]
     fn a_write_has_target_and_source() {
         let bytes = [front(0x09, 3), target(), memory(0x1200, 0x5000, 64)].concat();
-        assert_eq!(Front::parse(&bytes), Front { opcode: 9, len: 48 });
-        let send = Send::parse(&bytes, Form::Connected).unwrap();
-        assert_eq!(send.operation, Operation::Write(TARGET, Some(0x1234_5678)));
         assert_eq!(
-            send.pieces,
-            [Piece::Memory(Range {
+            ControlSegment::parse(&bytes),
+            ControlSegment { opcode: 9, len: 48 }
+        );
+        let request = WorkRequest::parse(&bytes, Form::Connected).unwrap();
+        assert_eq!(
+            request.operation,
+            Operation::Write(TARGET, Some(0x1234_5678))
+        );
+        assert_eq!(
+            request.segments,
+            [DataSegment::Sge(Sge {
                 key: 0x1200,
                 addr: 0x5000,
                 len: 64
             })]
         );
-        assert!(send.signalled && !send.solicited);
+        assert!(request.signalled && !request.solicited);
         assert_eq!(
-            Send::parse(&bytes, Form::Datagram),
+            WorkRequest::parse(&bytes, Form::Datagram),
             Err(Malformed),
             "a datagram"
         );
-        assert_eq!(Send::parse(&bytes[..24], Form::Connected), Err(Malformed));
+        assert_eq!(
+            WorkRequest::parse(&bytes[..24], Form::Connected),
+            Err(Malformed)
+        );
     }
 
     #[test]
@@ -431,10 +440,10 @@ mod tests {
             target(),
             memory(1, 2, 3),
         ];
-        let send = Send::parse(&bytes.concat(), Form::Extended).unwrap();
-        assert_eq!(send.srqn, Some(9));
-        assert_eq!(send.operation, Operation::Write(TARGET, None));
-        assert_eq!(send.pieces.len(), 1);
+        let request = WorkRequest::parse(&bytes.concat(), Form::Extended).unwrap();
+        assert_eq!(request.srqn, Some(9));
+        assert_eq!(request.operation, Operation::Write(TARGET, None));
+        assert_eq!(request.segments.len(), 1);
     }
 
     #[test]
@@ -443,11 +452,11 @@ mod tests {
         segment.extend(0..13);
         segment.resize(32, 0xee);
         let bytes = [front(0x0a, 4), segment, memory(1, 2, 3)].concat();
-        let send = Send::parse(&bytes, Form::Connected).unwrap();
-        assert_eq!(send.pieces[0], Piece::Inline((0..13).collect()));
-        assert_eq!(send.pieces[1].len(), 3);
+        let request = WorkRequest::parse(&bytes, Form::Connected).unwrap();
+        assert_eq!(request.segments[0], DataSegment::Inline((0..13).collect()));
+        assert_eq!(request.segments[1].len(), 3);
         let cut = [front(0x0a, 2), vec![0x80, 0, 0, 13, 1, 2]].concat();
-        assert_eq!(Send::parse(&cut, Form::Connected), Err(Malformed));
+        assert_eq!(WorkRequest::parse(&cut, Form::Connected), Err(Malformed));
     }
 
     #[test]
@@ -469,7 +478,9 @@ mod tests {
                 memory(1, 2, 128),
             ]
             .concat();
-            let Operation::Umr(umr) = Send::parse(&bytes, Form::Connected).unwrap().operation
+            let Operation::Umr(umr) = WorkRequest::parse(&bytes, Form::Connected)
+                .unwrap()
+                .operation
             else {
                 panic!("another operation");
             };
@@ -508,11 +519,11 @@ mod tests {
             form in prop::sample::select(vec![Form::Connected, Form::Datagram, Form::Extended]),
         ) {
             bytes[3] = opcode;
-            prop_assert!(Front::parse(&bytes).blocks() <= 16);
-            if let Ok(send) = Send::parse(&bytes, form) {
-                let total: usize = send.pieces.iter().map(|piece| match piece {
-                    Piece::Inline(data) => data.len(),
-                    Piece::Memory(_) => SEGMENT,
+            prop_assert!(ControlSegment::parse(&bytes).blocks() <= 16);
+            if let Ok(request) = WorkRequest::parse(&bytes, form) {
+                let total: usize = request.segments.iter().map(|segment| match segment {
+                    DataSegment::Inline(data) => data.len(),
+                    DataSegment::Sge(_) => SEGMENT,
                 }).sum();
                 prop_assert!(total <= bytes.len());
             }

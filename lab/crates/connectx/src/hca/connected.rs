@@ -3,7 +3,7 @@
 
 use super::Hca;
 use super::outcome::Outcome;
-use super::receive::Taken;
+use super::receive::ReceiveWqe;
 use crate::cqe::{self, Arrival, Opcode, Syndrome};
 use crate::eq::Kind;
 use crate::error::{CopyError, Error};
@@ -12,7 +12,7 @@ use crate::mkey::Access;
 use crate::port::{LID, Port};
 use crate::qp::{Qp, State};
 use crate::srq::Srq;
-use crate::wqe::{Atomic, Operation, Piece, Range, Remote, Send};
+use crate::wqe::{Atomic, DataSegment, Operation, Remote, Sge, WorkRequest};
 use std::time::Duration;
 
 /// Bytes of a message, at most; see `log_max_msg`.
@@ -34,13 +34,13 @@ impl Hca {
     }
 
     /// A request that goes to the peer.
-    pub(super) fn connected(&mut self, number: u32, send: &Send) -> Outcome {
+    pub(super) fn connected(&mut self, number: u32, request: &WorkRequest) -> Outcome {
         let pd = self.field(number, qpc::pd);
-        let access = match send.operation {
+        let access = match request.operation {
             Operation::Read(_) | Operation::Atomic(..) => Access::LocalWrite,
             _ => Access::LocalRead,
         };
-        let len = match self.memory().permit(&send.pieces, pd, access) {
+        let len = match self.scatter_gather().permit(&request.segments, pd, access) {
             Ok(len) if len <= MAX_MESSAGE => len,
             Ok(_) => return Outcome::Failed(Syndrome::LocalLength),
             Err(why) => {
@@ -51,14 +51,18 @@ impl Hca {
         let Some((peer, _)) = self.peer(number) else {
             return Outcome::Failed(Syndrome::RetryExceeded);
         };
-        if !self.may_take(peer, send.srqn) {
+        if !self.may_take(peer, request.srqn) {
             return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
         }
-        let outcome = match send.operation {
-            Operation::Send(immediate) => self.deliver(peer, send, len, immediate),
-            Operation::Write(remote, immediate) => self.write(peer, send, remote, len, immediate),
-            Operation::Read(remote) => Ok(self.read(peer, send, remote, len)),
-            Operation::Atomic(remote, atomic) => Ok(self.atomic(peer, send, remote, atomic, len)),
+        let outcome = match request.operation {
+            Operation::Send(immediate) => self.deliver(peer, request, len, immediate),
+            Operation::Write(remote, immediate) => {
+                self.write(peer, request, remote, len, immediate)
+            }
+            Operation::Read(remote) => Ok(self.read(peer, request, remote, len)),
+            Operation::Atomic(remote, atomic) => {
+                Ok(self.atomic(peer, request, remote, atomic, len))
+            }
             Operation::Nop | Operation::Umr(_) => Ok(Outcome::Failed(Syndrome::LocalQpOperation)),
         };
         // It is the peer's queues that could not be reached.
@@ -84,17 +88,17 @@ impl Hca {
     fn deliver(
         &mut self,
         peer: u32,
-        send: &Send,
+        request: &WorkRequest,
         len: u64,
         immediate: Option<u32>,
     ) -> Result<Outcome, Error> {
-        let Some(taken) = self.take(peer, send.srqn)? else {
+        let Some(wqe) = self.consume_receive(peer, request.srqn)? else {
             return Ok(self.not_ready(peer));
         };
-        let memory = self.memory();
-        let copied = match memory.permit(&taken.pieces, taken.pd, Access::LocalWrite) {
+        let sg = self.scatter_gather();
+        let copied = match sg.permit(&wqe.segments, wqe.pd, Access::LocalWrite) {
             Ok(room) if room < len => Err((Syndrome::LocalLength, Syndrome::RemoteInvalidRequest)),
-            Ok(_) => match memory.copy(&send.pieces, &taken.pieces, 0, len) {
+            Ok(_) => match sg.copy(&request.segments, &wqe.segments, 0, len) {
                 Ok(()) => Ok(()),
                 Err(CopyError::Source(error)) => {
                     log::info!("a message to QP {peer}, at its source: {error}");
@@ -112,7 +116,7 @@ impl Hca {
             }
         };
         if let Err((local, remote)) = copied {
-            self.complete_receive_error(peer, taken.cqn, taken.index, local)?;
+            self.complete_receive_error(peer, wqe.cqn, wqe.index, local)?;
             self.breaking.push(peer);
             return Ok(Outcome::Failed(remote));
         }
@@ -120,14 +124,14 @@ impl Hca {
             Some(_) => Opcode::ResponderSendImm,
             None => Opcode::ResponderSend,
         };
-        self.arrive(peer, &taken, opcode, len, immediate, send.solicited)?;
+        self.arrive(peer, &wqe, opcode, len, immediate, request.solicited)?;
         Ok(Outcome::Done(len))
     }
 
     fn arrive(
         &mut self,
         peer: u32,
-        taken: &Taken,
+        wqe: &ReceiveWqe,
         opcode: Opcode,
         len: u64,
         immediate: Option<u32>,
@@ -139,8 +143,8 @@ impl Hca {
             immediate,
             datagram: None,
         };
-        let entry = cqe::received(peer, taken.index, taken.srqn, &arrival);
-        self.complete(taken.cqn, entry, solicited)
+        let entry = cqe::received(peer, wqe.index, wqe.srqn, &arrival);
+        self.complete(wqe.cqn, entry, solicited)
     }
 
     /// The domain whose memory a request to `peer` reaches: that of the shared queue that it names, or
@@ -155,17 +159,17 @@ impl Hca {
     fn remote(
         &self,
         peer: u32,
-        send: &Send,
+        request: &WorkRequest,
         remote: Remote,
         len: u64,
         access: Access,
-    ) -> Option<[Piece; 1]> {
+    ) -> Option<[DataSegment; 1]> {
         let right = match access {
             Access::RemoteRead => qpc::rre,
             Access::Atomic => qpc::rae,
             _ => qpc::rwe,
         };
-        let pieces = [Piece::Memory(Range {
+        let segments = [DataSegment::Sge(Sge {
             key: remote.key,
             addr: remote.addr,
             len,
@@ -175,10 +179,10 @@ impl Hca {
             return None;
         }
         match self
-            .memory()
-            .permit(&pieces, self.domain(peer, send.srqn), access)
+            .scatter_gather()
+            .permit(&segments, self.domain(peer, request.srqn), access)
         {
-            Ok(_) => Some(pieces),
+            Ok(_) => Some(segments),
             Err(why) => {
                 log::info!("QP {peer}: {access:?} of {remote:x?}, {len} bytes: {why}");
                 None
@@ -212,39 +216,45 @@ impl Hca {
     fn write(
         &mut self,
         peer: u32,
-        send: &Send,
+        request: &WorkRequest,
         remote: Remote,
         len: u64,
         immediate: Option<u32>,
     ) -> Result<Outcome, Error> {
-        let Some(target) = self.remote(peer, send, remote, len, Access::RemoteWrite) else {
+        let Some(target) = self.remote(peer, request, remote, len, Access::RemoteWrite) else {
             return Ok(self.refuse_access(peer));
         };
-        let taken = match immediate {
+        let wqe = match immediate {
             None => None,
-            Some(_) => match self.take(peer, send.srqn)? {
+            Some(_) => match self.consume_receive(peer, request.srqn)? {
                 None => return Ok(self.not_ready(peer)),
-                taken => taken,
+                wqe => wqe,
             },
         };
-        if let Err(side) = self.memory().copy(&send.pieces, &target, 0, len) {
+        if let Err(side) = self
+            .scatter_gather()
+            .copy(&request.segments, &target, 0, len)
+        {
             return Ok(self.trouble_on(peer, &side, Peer::Target));
         }
-        if let Some(taken) = taken {
+        if let Some(wqe) = wqe {
             let opcode = Opcode::ResponderWriteImm;
-            self.arrive(peer, &taken, opcode, len, immediate, send.solicited)?;
+            self.arrive(peer, &wqe, opcode, len, immediate, request.solicited)?;
         }
         Ok(Outcome::Done(len))
     }
 
-    fn read(&mut self, peer: u32, send: &Send, remote: Remote, len: u64) -> Outcome {
+    fn read(&mut self, peer: u32, request: &WorkRequest, remote: Remote, len: u64) -> Outcome {
         if !self.is_reliable(peer) {
             return Outcome::Failed(Syndrome::LocalQpOperation);
         }
-        let Some(source) = self.remote(peer, send, remote, len, Access::RemoteRead) else {
+        let Some(source) = self.remote(peer, request, remote, len, Access::RemoteRead) else {
             return self.refuse_access(peer);
         };
-        match self.memory().copy(&source, &send.pieces, 0, len) {
+        match self
+            .scatter_gather()
+            .copy(&source, &request.segments, 0, len)
+        {
             Ok(()) => Outcome::Done(len),
             Err(side) => self.trouble_on(peer, &side, Peer::Source),
         }
@@ -259,7 +269,7 @@ impl Hca {
     fn atomic(
         &mut self,
         peer: u32,
-        send: &Send,
+        request: &WorkRequest,
         remote: Remote,
         atomic: Atomic,
         room: u64,
@@ -271,20 +281,20 @@ impl Hca {
         if !remote.addr.is_multiple_of(LEN) {
             return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
         }
-        let Some(target) = self.remote(peer, send, remote, LEN, Access::Atomic) else {
+        let Some(target) = self.remote(peer, request, remote, LEN, Access::Atomic) else {
             return self.refuse_access(peer);
         };
-        let memory = self.memory();
+        let sg = self.scatter_gather();
         // Memory is in the host's order, which is little-endian.
         let mut old = [0; size_of::<u64>()];
-        let changed = memory.read(&target, 0, &mut old).and_then(|()| {
+        let changed = sg.read(&target, 0, &mut old).and_then(|()| {
             let new = atomic.apply(u64::from_le_bytes(old));
-            memory.write(&target, 0, &new.to_le_bytes())
+            sg.write(&target, 0, &new.to_le_bytes())
         });
         if let Err(error) = changed {
             return self.trouble_on(peer, &CopyError::Target(error), Peer::Target);
         }
-        match memory.write(&send.pieces, 0, &old) {
+        match sg.write(&request.segments, 0, &old) {
             Ok(()) => Outcome::Done(LEN),
             Err(error) => self.trouble_on(peer, &CopyError::Source(error), Peer::Target),
         }

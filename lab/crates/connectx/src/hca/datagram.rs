@@ -9,7 +9,7 @@ use crate::ifc::qpc;
 use crate::mkey::Access;
 use crate::port::{LID, Port};
 use crate::qp::{Service, State};
-use crate::wqe::{Address, Route, Send};
+use crate::wqe::{Address, Route, WorkRequest};
 
 /// Bytes of a global route header, for which every datagram leaves room.
 const ROUTE: usize = 40;
@@ -20,12 +20,15 @@ impl Hca {
     pub(super) fn datagram(
         &mut self,
         number: u32,
-        send: &Send,
+        request: &WorkRequest,
         address: &Address,
         immediate: Option<u32>,
     ) -> Result<Outcome, Error> {
         let pd = self.field(number, qpc::pd);
-        let len = match self.memory().permit(&send.pieces, pd, Access::LocalRead) {
+        let len = match self
+            .scatter_gather()
+            .permit(&request.segments, pd, Access::LocalRead)
+        {
             Ok(len) if len <= u64::from(Port::MTU) => len,
             Ok(_) => return Ok(Outcome::Failed(Syndrome::LocalLength)),
             Err(why) => {
@@ -49,22 +52,22 @@ impl Hca {
             return Ok(Outcome::Done(len));
         }
         let peer = address.qpn;
-        let Some(taken) = self.take(peer, send.srqn)? else {
+        let Some(wqe) = self.consume_receive(peer, request.srqn)? else {
             return Ok(Outcome::Done(len));
         };
-        let memory = self.memory();
+        let sg = self.scatter_gather();
         let total = ROUTE_LEN + len;
-        let arrived = match memory.permit(&taken.pieces, taken.pd, Access::LocalWrite) {
+        let arrived = match sg.permit(&wqe.segments, wqe.pd, Access::LocalWrite) {
             Ok(room) if room < total => Err(Syndrome::LocalLength),
             Err(_) => Err(Syndrome::LocalProtection),
             Ok(_) => {
                 let routed = match address.route {
-                    Some(route) => memory.write(&taken.pieces, 0, &route_header(&route, len)),
+                    Some(route) => sg.write(&wqe.segments, 0, &route_header(&route, len)),
                     None => Ok(()),
                 };
                 let copied = routed
                     .map_err(CopyError::Target)
-                    .and_then(|()| memory.copy(&send.pieces, &taken.pieces, ROUTE_LEN, len));
+                    .and_then(|()| sg.copy(&request.segments, &wqe.segments, ROUTE_LEN, len));
                 match copied {
                     Ok(()) => Ok(()),
                     Err(CopyError::Target(error)) => {
@@ -79,7 +82,7 @@ impl Hca {
             }
         };
         if let Err(why) = arrived {
-            self.complete_receive_error(peer, taken.cqn, taken.index, why)?;
+            self.complete_receive_error(peer, wqe.cqn, wqe.index, why)?;
             self.breaking.push(peer);
             return Ok(Outcome::Done(len));
         }
@@ -97,8 +100,8 @@ impl Hca {
             immediate,
             datagram: Some((sender, address.route.is_some())),
         };
-        let entry = cqe::received(peer, taken.index, taken.srqn, &arrival);
-        self.complete(taken.cqn, entry, send.solicited)?;
+        let entry = cqe::received(peer, wqe.index, wqe.srqn, &arrival);
+        self.complete(wqe.cqn, entry, request.solicited)?;
         Ok(Outcome::Done(len))
     }
 }

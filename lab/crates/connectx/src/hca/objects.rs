@@ -212,7 +212,10 @@ impl Hca {
         let limit = u16::try_from(limit).map_err(|_| Status::BadParameter)?;
         let srq = self.srqs.get_mut(number).ok_or(Status::BadResource)?;
         srq.arm(limit);
-        if srq.is_low(&self.dma).map_err(|error| broken(&error))? {
+        if srq
+            .limit_reached(&self.dma)
+            .map_err(|error| broken(&error))?
+        {
             self.tell(Kind::SrqLimit, number);
         }
         Ok(done())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a message finds at its destination: a receive request, and a place for its completion.
+//! What a message finds at its destination: a receive request, and where to complete it.
 
 use super::Hca;
 use crate::cqe::{self, Opcode, Syndrome};
@@ -7,12 +7,12 @@ use crate::eq::Kind;
 use crate::error::Error;
 use crate::ifc::qpc;
 use crate::qp::Receive;
-use crate::wqe::Piece;
+use crate::wqe::DataSegment;
 
-/// A receive request that a message takes.
-pub struct Taken {
+/// The receive request that a message consumes.
+pub struct ReceiveWqe {
     pub index: u16,
-    pub pieces: Vec<Piece>,
+    pub segments: Vec<DataSegment>,
     pub pd: u32,
     /// The shared queue that it is from, or 0.
     pub srqn: u32,
@@ -21,8 +21,12 @@ pub struct Taken {
 }
 
 impl Hca {
-    /// The receive request that the next message to `number` takes, which names a shared queue perhaps.
-    pub(super) fn take(&mut self, number: u32, named: Option<u32>) -> Result<Option<Taken>, Error> {
+    /// Consumes the receive request of the next message to `number`, which names a shared queue perhaps.
+    pub(super) fn consume_receive(
+        &mut self,
+        number: u32,
+        named: Option<u32>,
+    ) -> Result<Option<ReceiveWqe>, Error> {
         let Some(qp) = self.qps.get_mut(number) else {
             return Ok(None);
         };
@@ -32,10 +36,10 @@ impl Hca {
             _ => None,
         };
         let Some(srqn) = named.or(shared) else {
-            let taken = qp.take_receive(&self.dma)?;
-            return Ok(taken.map(|(index, pieces)| Taken {
+            let wqe = qp.consume_receive(&self.dma)?;
+            return Ok(wqe.map(|(index, segments)| ReceiveWqe {
                 index,
-                pieces,
+                segments,
                 pd,
                 srqn: 0,
                 cqn,
@@ -44,14 +48,14 @@ impl Hca {
         let Some(srq) = self.srqs.get_mut(srqn) else {
             return Ok(None);
         };
-        let taken = srq.take(&self.dma)?;
-        let (pd, own_cqn, low) = (srq.pd(), srq.cqn(), srq.is_low(&self.dma)?);
+        let wqe = srq.consume_receive(&self.dma)?;
+        let (pd, own_cqn, low) = (srq.pd(), srq.cqn(), srq.limit_reached(&self.dma)?);
         if low {
             self.tell(Kind::SrqLimit, srqn);
         }
-        Ok(taken.map(|(index, pieces)| Taken {
+        Ok(wqe.map(|(index, segments)| ReceiveWqe {
             index,
-            pieces,
+            segments,
             pd,
             srqn,
             cqn: if named.is_some() { own_cqn } else { cqn },

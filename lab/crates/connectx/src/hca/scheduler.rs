@@ -8,8 +8,8 @@ use crate::cqe::{self, Opcode, Syndrome};
 use crate::eq::Kind;
 use crate::error::Error;
 use crate::ifc::qpc;
-use crate::qp::{Posted, Qp, Receive, Retry, State};
-use crate::wqe::Send;
+use crate::qp::{Qp, Receive, Retry, SendWqe, State};
+use crate::wqe::WorkRequest;
 use std::time::{Duration, Instant};
 
 /// How often a queue pair in error is looked at for receive requests, which nobody rings for: at
@@ -135,27 +135,27 @@ impl Hca {
             self.retrying.insert(number);
             return Ok(false);
         }
-        let Some(posted) = qp.posted(&self.dma)? else {
+        let Some(wqe) = qp.next_send(&self.dma)? else {
             return Ok(false);
         };
-        let (outcome, signalled) = match Send::parse(&posted.bytes, qp.service.form()) {
-            Ok(send) => {
-                log::trace!("QP {number}: request {}: {send:x?}", posted.index);
-                (self.execute_send(number, &send), send.signalled)
+        let (outcome, signalled) = match WorkRequest::parse(&wqe.bytes, qp.service.form()) {
+            Ok(request) => {
+                log::trace!("QP {number}: request {}: {request:x?}", wqe.index);
+                (self.execute_send(number, &request), request.signalled)
             }
             Err(_) => (Outcome::Failed(Syndrome::LocalQpOperation), true),
         };
         log::debug!(
             "QP {number}: request {} of opcode {:#x}: {outcome:?}",
-            posted.index,
-            posted.front.opcode
+            wqe.index,
+            wqe.control.opcode
         );
         match outcome {
             Outcome::Done(bytes) => {
-                self.sent(number, &posted);
+                self.retire_send(number, &wqe);
                 if signalled {
                     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-                    let entry = cqe::sent(number, posted.front.opcode, posted.index, bytes);
+                    let entry = cqe::sent(number, wqe.control.opcode, wqe.index, bytes);
                     self.complete_send(number, entry)?;
                 }
                 Ok(true)
@@ -164,19 +164,19 @@ impl Hca {
                 if self.wait(number, now + pause) {
                     return Ok(false);
                 }
-                self.fail(number, &posted, Syndrome::RnrRetryExceeded)?;
+                self.fail(number, &wqe, Syndrome::RnrRetryExceeded)?;
                 Ok(false)
             }
             Outcome::Failed(why) => {
-                self.fail(number, &posted, why)?;
+                self.fail(number, &wqe, why)?;
                 Ok(false)
             }
         }
     }
 
-    fn sent(&mut self, number: u32, posted: &Posted) {
+    fn retire_send(&mut self, number: u32, wqe: &SendWqe) {
         if let Some(qp) = self.qps.get_mut(number) {
-            qp.sent(posted);
+            qp.retire_send(wqe);
         }
     }
 
@@ -200,10 +200,10 @@ impl Hca {
     }
 
     /// A request failed, and with it the queue pair.
-    fn fail(&mut self, number: u32, posted: &Posted, why: Syndrome) -> Result<(), Error> {
-        self.sent(number, posted);
+    fn fail(&mut self, number: u32, wqe: &SendWqe, why: Syndrome) -> Result<(), Error> {
+        self.retire_send(number, wqe);
         let side = Opcode::RequesterError;
-        let entry = cqe::failed(side, number, posted.front.opcode, posted.index, why);
+        let entry = cqe::failed(side, number, wqe.control.opcode, wqe.index, why);
         self.complete_send(number, entry)?;
         self.break_down(number)
     }
@@ -238,13 +238,13 @@ impl Hca {
                 self.in_error.remove(&number);
                 return Ok(any);
             };
-            if let Some(posted) = qp.posted(&self.dma)? {
-                qp.sent(&posted);
-                let opcode = posted.front.opcode;
+            if let Some(wqe) = qp.next_send(&self.dma)? {
+                qp.retire_send(&wqe);
+                let opcode = wqe.control.opcode;
                 let side = Opcode::RequesterError;
-                let entry = cqe::failed(side, number, opcode, posted.index, Syndrome::Flushed);
+                let entry = cqe::failed(side, number, opcode, wqe.index, Syndrome::Flushed);
                 self.complete_send(number, entry)?;
-            } else if let Some((index, _)) = qp.take_receive(&self.dma)? {
+            } else if let Some((index, _)) = qp.consume_receive(&self.dma)? {
                 let cqn = self.field(number, qpc::cqn_rcv);
                 self.complete_receive_error(number, cqn, index, Syndrome::Flushed)?;
             } else {

@@ -6,23 +6,23 @@ use super::Hca;
 use super::outcome::Outcome;
 use crate::cqe::Syndrome;
 use crate::layout::Field;
-use crate::memory::Memory;
 use crate::qp::Service;
-use crate::wqe::{Operation, Send};
+use crate::scatter_gather::ScatterGather;
+use crate::wqe::{Operation, WorkRequest};
 
 impl Hca {
-    pub(super) fn execute_send(&mut self, number: u32, send: &Send) -> Outcome {
+    pub(super) fn execute_send(&mut self, number: u32, request: &WorkRequest) -> Outcome {
         let Some(qp) = self.qps.get(number) else {
             return Outcome::Done(0);
         };
         let (service, pd) = (qp.service, qp.pd());
-        match (&send.operation, &send.address) {
+        match (&request.operation, &request.address) {
             (Operation::Nop, _) => Outcome::Done(0),
-            (Operation::Umr(umr), _) => self.update_key(umr, &send.pieces, pd, service),
+            (Operation::Umr(umr), _) => self.update_key(umr, &request.segments, pd, service),
             // Nobody manages anything here.
             (Operation::Send(_), Some(_)) if service == Service::Management => Outcome::Done(0),
             (Operation::Send(immediate), Some(address)) => {
-                match self.datagram(number, send, address, *immediate) {
+                match self.datagram(number, request, address, *immediate) {
                     Ok(outcome) => outcome,
                     // It is the receiver's queues that could not be reached.
                     Err(error) => {
@@ -32,7 +32,7 @@ impl Hca {
                 }
             }
             _ if service.is_connected() => {
-                let outcome = self.connected(number, send);
+                let outcome = self.connected(number, request);
                 // What goes wrong at the other end is not heard of without acknowledgements.
                 match outcome {
                     Outcome::Failed(
@@ -60,8 +60,8 @@ impl Hca {
             .map_or(0, |qp| field.get32(&qp.context))
     }
 
-    pub(super) fn memory(&self) -> Memory<'_> {
-        Memory {
+    pub(super) fn scatter_gather(&self) -> ScatterGather<'_> {
+        ScatterGather {
             dma: &self.dma,
             mkeys: &self.mkeys,
         }

@@ -7,19 +7,19 @@ use crate::cqe::Syndrome;
 use crate::error::Error;
 use crate::mkey::Access;
 use crate::qp::Service;
-use crate::wqe::{Piece, Umr};
+use crate::wqe::{DataSegment, Umr};
 
 impl Hca {
     /// A change of a memory key.
     pub(super) fn update_key(
         &mut self,
         umr: &Umr,
-        list: &[Piece],
+        list: &[DataSegment],
         pd: u32,
         service: Service,
     ) -> Outcome {
         let privileged = service == Service::Umr;
-        let memory = self.memory();
+        let sg = self.scatter_gather();
         let mut bytes = vec![0; usize::try_from(16 * umr.octowords).unwrap_or(0)];
         let permitted = self.mkeys.get(umr.key >> 8).is_some_and(|mkey| {
             match mkey.permit_update(umr, pd, privileged) {
@@ -33,13 +33,13 @@ impl Hca {
         if !permitted {
             return Outcome::Failed(Syndrome::MemoryWindowBind);
         }
-        let listed = memory.permit(list, pd, Access::LocalRead);
+        let listed = sg.permit(list, pd, Access::LocalRead);
         if listed.is_ok_and(|len| len < bytes.len() as u64) {
             return Outcome::Failed(Syndrome::LocalQpOperation);
         }
         let read = listed
             .map_err(Error::from)
-            .and_then(|_| memory.read(list, 0, &mut bytes));
+            .and_then(|_| sg.read(list, 0, &mut bytes));
         if let Err(error) = read {
             log::warn!("the translations cannot be read: {error}");
             return Outcome::Failed(Syndrome::LocalProtection);

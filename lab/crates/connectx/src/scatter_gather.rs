@@ -1,62 +1,62 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Messages in the memory of keys.
+//! Scatter and gather: messages in memory that data segments name by its keys.
 
 use crate::dma::Dma;
 use crate::error::{CopyError, Error, ProtectionError};
 use crate::mkey::{Access, Mkey};
 use crate::table::Table;
-use crate::wqe::{Piece, Range};
+use crate::wqe::{DataSegment, Sge};
 
 /// Bytes that are on their way at a time, at most: what no TLP exceeds.
 const CHUNK: usize = 0x1000;
 
-/// What can be reached by keys.
+/// What reads and writes the memory of keys.
 #[derive(Clone, Copy)]
-pub struct Memory<'a> {
+pub struct ScatterGather<'a> {
     pub dma: &'a Dma,
     pub mkeys: &'a Table<Mkey>,
 }
 
-impl Memory<'_> {
+impl ScatterGather<'_> {
     fn mkey(&self, key: u32) -> Result<&Mkey, ProtectionError> {
         self.mkeys.get(key >> 8).ok_or(ProtectionError::Key)
     }
 
-    /// Whether all of `pieces` may be accessed so by domain `pd`; their bytes.
+    /// Whether all of `segments` may be accessed so by domain `pd`; their bytes.
     pub fn permit(
         &self,
-        pieces: &[Piece],
+        segments: &[DataSegment],
         pd: u32,
         access: Access,
     ) -> Result<u64, ProtectionError> {
         let mut total = 0u64;
-        for piece in pieces {
-            // Nothing is accessed by an empty piece, whatever its key.
-            if let Piece::Memory(range @ Range { len: 1.., .. }) = piece {
-                self.mkey(range.key)?
-                    .permit(range.key, pd, range.addr, range.len, access)?;
+        for segment in segments {
+            // Nothing is accessed by an empty segment, whatever its key.
+            if let DataSegment::Sge(sge @ Sge { len: 1.., .. }) = segment {
+                self.mkey(sge.key)?
+                    .permit(sge.key, pd, sge.addr, sge.len, access)?;
             }
             total = total
-                .checked_add(piece.len())
+                .checked_add(segment.len())
                 .ok_or(ProtectionError::Bounds)?;
         }
         Ok(total)
     }
 
-    /// Fills `data` from byte `at` of `pieces` on, which are permitted and long enough.
-    pub fn read(&self, pieces: &[Piece], at: u64, data: &mut [u8]) -> Result<(), Error> {
+    /// Fills `data` from byte `at` of `segments` on, which are permitted and long enough.
+    pub fn read(&self, segments: &[DataSegment], at: u64, data: &mut [u8]) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
-            let len = match place(pieces, at + done as u64)? {
+            let len = match place(segments, at + done as u64)? {
                 Place::Inline(bytes) => {
                     let len = bytes.len().min(data.len() - done);
                     data[done..done + len].copy_from_slice(&bytes[..len]);
                     len
                 }
-                Place::Memory(range) => {
-                    let mkey = self.mkey(range.key)?;
-                    let len = piece_of(range.len, data.len() - done);
-                    let span = mkey.span(range.addr, len, false)?;
+                Place::Sge(sge) => {
+                    let mkey = self.mkey(sge.key)?;
+                    let len = at_most(sge.len, data.len() - done);
+                    let span = mkey.span(sge.addr, len, false)?;
                     let end = done + span.len();
                     self.dma
                         .read_span(span, &mut data[done..end], mkey.want())?;
@@ -68,16 +68,16 @@ impl Memory<'_> {
         Ok(())
     }
 
-    /// Writes `data` to byte `at` of `pieces`, which are permitted and long enough.
-    pub fn write(&self, pieces: &[Piece], at: u64, data: &[u8]) -> Result<(), Error> {
+    /// Writes `data` to byte `at` of `segments`, which are permitted and long enough.
+    pub fn write(&self, segments: &[DataSegment], at: u64, data: &[u8]) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
-            let Place::Memory(range) = place(pieces, at + done as u64)? else {
+            let Place::Sge(sge) = place(segments, at + done as u64)? else {
                 return Err(ProtectionError::Right.into());
             };
-            let mkey = self.mkey(range.key)?;
-            let len = piece_of(range.len, data.len() - done);
-            let span = mkey.span(range.addr, len, true)?;
+            let mkey = self.mkey(sge.key)?;
+            let len = at_most(sge.len, data.len() - done);
+            let span = mkey.span(sge.addr, len, true)?;
             let end = done + span.len();
             self.dma.write_span(span, &data[done..end], mkey.want())?;
             done = end;
@@ -89,8 +89,8 @@ impl Memory<'_> {
     /// enough. If it fails, part of it may have been copied.
     pub fn copy(
         &self,
-        source: &[Piece],
-        target: &[Piece],
+        source: &[DataSegment],
+        target: &[DataSegment],
         at: u64,
         len: u64,
     ) -> Result<(), CopyError> {
@@ -99,11 +99,11 @@ impl Memory<'_> {
         while done < len {
             // Cut where a TLP of the target is cut anyway.
             let room = match place(target, at + done) {
-                Ok(Place::Memory(range)) => CHUNK - in_page(range.addr),
+                Ok(Place::Sge(sge)) => CHUNK - in_page(sge.addr),
                 Ok(Place::Inline(_)) => CHUNK,
                 Err(error) => return Err(CopyError::Target(error.into())),
             };
-            let chunk = &mut bytes[..piece_of(len - done, room)];
+            let chunk = &mut bytes[..at_most(len - done, room)];
             self.read(source, done, chunk).map_err(CopyError::Source)?;
             self.write(target, at + done, chunk)
                 .map_err(CopyError::Target)?;
@@ -120,30 +120,30 @@ fn in_page(addr: u64) -> usize {
     within
 }
 
-fn piece_of(available: u64, wanted: usize) -> usize {
+fn at_most(available: u64, wanted: usize) -> usize {
     usize::try_from(available).unwrap_or(usize::MAX).min(wanted)
 }
 
-/// Where a byte of a message is, with all that follows it in its piece.
+/// Where a byte of a message is, with all that follows it in its segment.
 enum Place<'a> {
     Inline(&'a [u8]),
-    Memory(Range),
+    Sge(Sge),
 }
 
-fn place(pieces: &[Piece], mut at: u64) -> Result<Place<'_>, ProtectionError> {
-    for piece in pieces {
-        if at >= piece.len() {
-            at -= piece.len();
+fn place(segments: &[DataSegment], mut at: u64) -> Result<Place<'_>, ProtectionError> {
+    for segment in segments {
+        if at >= segment.len() {
+            at -= segment.len();
             continue;
         }
-        return Ok(match piece {
-            Piece::Inline(bytes) => {
+        return Ok(match segment {
+            DataSegment::Inline(bytes) => {
                 Place::Inline(&bytes[usize::try_from(at).map_err(|_| ProtectionError::Bounds)?..])
             }
-            Piece::Memory(range) => Place::Memory(Range {
-                key: range.key,
-                addr: range.addr.wrapping_add(at),
-                len: range.len - at,
+            DataSegment::Sge(sge) => Place::Sge(Sge {
+                key: sge.key,
+                addr: sge.addr.wrapping_add(at),
+                len: sge.len - at,
             }),
         });
     }
