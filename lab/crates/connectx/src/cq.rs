@@ -12,7 +12,7 @@ use crate::status::Status;
 use crate::wire::cqe;
 use std::time::{Duration, Instant};
 
-/// What a CQ is waiting to tell.
+/// Which completions a CQ is armed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Armed {
     No,
@@ -70,23 +70,23 @@ pub struct Cq {
     producer: u32,
     armed: Armed,
     /// Completions since the last event.
-    untold: u32,
+    unreported: u32,
     /// When the next event is due, if it waits for more completions.
     due: Option<Instant>,
-    /// It was full: nothing more comes.
+    /// It overran: nothing more is posted.
     overrun: bool,
 }
 
 const COUNTER: u32 = 0xff_ffff;
 
-/// What became of a completion.
+/// The event that a completion causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// It is there.
-    Quietly,
-    /// It is there, and is to be an event.
+pub enum Notification {
+    /// None.
+    None,
+    /// A completion event.
     Event,
-    /// There was no room, which is to be an event, once.
+    /// The completion was not posted since the queue overran: a CQ error, once.
     Overrun,
 }
 
@@ -100,7 +100,7 @@ impl Cq {
             doorbell: Buffer::contiguous(Owner::Cq(number), doorbell, 8),
             producer: 0,
             armed: Armed::No,
-            untold: 0,
+            unreported: 0,
             due: None,
             overrun: false,
         })
@@ -118,7 +118,7 @@ impl Cq {
         context
     }
 
-    /// How many completions wait for how long until they are told: none and not at all is 0.
+    /// Sets the moderation: an event waits for `count` completions, or for `period` microseconds.
     pub fn moderate(&mut self, count: u64, period: u64) {
         cqc::cq_max_count.set(&mut self.context, count);
         cqc::cq_period.set(&mut self.context, period);
@@ -131,7 +131,7 @@ impl Cq {
             log::error!("{error}");
             Status::BadSystemState
         })?;
-        // The completion that tells of it takes a place in both.
+        // The completion that says so needs room in both.
         if unpolled >= ring.size().min(self.ring.size()) {
             return Err(Status::BadSize);
         }
@@ -146,82 +146,81 @@ impl Cq {
         Ok(())
     }
 
-    /// The consumer wants to hear of the next completion after `consumer`; says whether it is to be
-    /// told now.
+    /// Arms it for the next completion after `consumer`; says whether the event is due now.
     pub fn arm(&mut self, consumer: u32, solicited: bool, now: Instant) -> bool {
-        // Who wants to hear of any does not want less by asking again.
+        // Armed for any, it is not armed for less by a second doorbell.
         self.armed = match self.armed {
             Armed::No | Armed::Solicited if solicited => Armed::Solicited,
             _ => Armed::Any,
         };
         // Which of those that are there were solicited is not kept: one event too many does no harm.
-        (self.producer ^ consumer) & COUNTER != 0 && self.is_to_be_told(now)
+        (self.producer ^ consumer) & COUNTER != 0 && self.notify_now(now)
     }
 
-    /// Puts a completion in.
+    /// Posts a completion.
     pub fn post(
         &mut self,
         dma: &Dma,
         mut entry: entries::Bytes,
         solicited: bool,
         now: Instant,
-    ) -> Result<Told, Error> {
+    ) -> Result<Notification, Error> {
         if self.overrun {
-            return Ok(Told::Quietly);
+            return Ok(Notification::None);
         }
         let ignores_overrun = cqc::oi.is_set(&self.context);
         if !ignores_overrun && self.unpolled(dma)? >= self.ring.size() {
             self.overrun = true;
             log::error!("CQ {} is full", self.number);
-            return Ok(Told::Overrun);
+            return Ok(Notification::Overrun);
         }
         let error = matches!(
             cqe::opcode.get(&entry),
             op if op == Opcode::RequesterError as u64 || op == Opcode::ResponderError as u64
         );
         self.write(dma, &mut entry)?;
-        self.untold = self.untold.saturating_add(1);
+        self.unreported = self.unreported.saturating_add(1);
         let wanted = match self.armed {
             Armed::No => false,
             Armed::Solicited => solicited || error,
             Armed::Any => true,
         };
-        if wanted && self.is_to_be_told(now) {
-            Ok(Told::Event)
+        if wanted && self.notify_now(now) {
+            Ok(Notification::Event)
         } else {
-            Ok(Told::Quietly)
+            Ok(Notification::None)
         }
     }
 
-    /// When it is to be looked at again, if it is moderated.
+    /// When the event is due that waits for more completions.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Whether the event that was waited with is to be told now.
+    /// Whether the event that waits for more completions is due now.
     pub fn expire(&mut self, now: Instant) -> bool {
         let expired = self.due.is_some_and(|due| due <= now);
         if expired {
-            self.tell();
+            self.notified();
         }
         expired
     }
 
-    /// Whether something that the consumer wants to hear of is to be told now, or with what follows.
-    fn is_to_be_told(&mut self, now: Instant) -> bool {
+    /// Whether the event that the queue is armed for is due now, or waits for more completions.
+    fn notify_now(&mut self, now: Instant) -> bool {
         let count = cqc::cq_max_count.get32(&self.context);
         let period = Duration::from_micros(cqc::cq_period.get(&self.context));
-        if self.untold < count && !period.is_zero() {
+        if self.unreported < count && !period.is_zero() {
             self.due.get_or_insert(now + period);
             return false;
         }
-        self.tell();
+        self.notified();
         true
     }
 
-    fn tell(&mut self) {
+    fn notified(&mut self) {
         self.armed = Armed::No;
-        self.untold = 0;
+        self.unreported = 0;
         self.due = None;
     }
 
@@ -238,7 +237,7 @@ impl Cq {
         Ok(())
     }
 
-    /// Completions that the consumer has not taken.
+    /// Completions that the consumer has not polled.
     fn unpolled(&self, dma: &Dma) -> Result<u32, Error> {
         let mut record = [0; 4];
         dma.read(&self.doorbell, 0, &mut record)?;

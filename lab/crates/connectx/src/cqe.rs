@@ -53,7 +53,7 @@ pub enum Syndrome {
 pub type Bytes = [u8; cqe::LAYOUT.len];
 
 /// A request of a send queue ended well: its opcode, its first block, and the bytes that it moved.
-pub fn sent(qpn: u32, opcode: u8, wqe_counter: u16, bytes: u32) -> Bytes {
+pub fn requester(qpn: u32, opcode: u8, wqe_counter: u16, bytes: u32) -> Bytes {
     let mut entry = [0; cqe::LAYOUT.len];
     cqe::opcode.set(&mut entry, Opcode::Requester as u64);
     cqe::sop_drop_qpn.set(&mut entry, (u32::from(opcode) << 24 | qpn).into());
@@ -63,7 +63,7 @@ pub fn sent(qpn: u32, opcode: u8, wqe_counter: u16, bytes: u32) -> Bytes {
 }
 
 /// A request failed.
-pub fn failed(side: Opcode, qpn: u32, opcode: u8, wqe_counter: u16, why: Syndrome) -> Bytes {
+pub fn error(side: Opcode, qpn: u32, opcode: u8, wqe_counter: u16, why: Syndrome) -> Bytes {
     let mut entry = [0; err_cqe::LAYOUT.len];
     err_cqe::opcode.set(&mut entry, side as u64);
     err_cqe::sop_drop_qpn.set(&mut entry, (u32::from(opcode) << 24 | qpn).into());
@@ -97,7 +97,7 @@ pub struct Sender {
 }
 
 /// A receive request ended well; `srqn` is that of the shared queue that it is from, or 0.
-pub fn received(qpn: u32, wqe_counter: u16, srqn: u32, arrival: &Arrival) -> Bytes {
+pub fn responder(qpn: u32, wqe_counter: u16, srqn: u32, arrival: &Arrival) -> Bytes {
     let mut entry = [0; cqe::LAYOUT.len];
     cqe::opcode.set(&mut entry, arrival.opcode as u64);
     cqe::sop_drop_qpn.set(&mut entry, qpn.into());

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The device's own thread, because DMA must not be done in a region callback.
 //!
-//! What is rung is kept, not queued: twice the same is once, so that a driver that rings faster than
-//! the device works costs no memory.
+//! Doorbells are kept, not queued: one that is rung twice is kept once, so that a driver that rings
+//! faster than the device works costs no memory.
 
 use crate::capabilities::Profile;
+use crate::command_queue::CommandQueue;
 use crate::complaints::Complaints;
 use crate::dma::Dma;
 use crate::hca::Hca;
-use crate::queue::Queue;
 use crate::registers::{Action, LOG_COMMANDS};
 use devices::Interrupt;
 use fabric::Requester;
@@ -22,23 +22,27 @@ use std::time::{Duration, Instant};
 /// Without an access for so long, nothing is under way.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// What has been rung and not been looked at.
+/// Doorbells that were rung and not served yet.
 #[derive(Default)]
-struct Rung {
+struct Pending {
     /// The device was reset, and nothing of before holds.
     reset: bool,
     /// Where the command queue is and how to reach memory, when the driver begins.
     start: Option<(u64, Requester)>,
+    /// A bit for each entry of the command queue.
     commands: u32,
+    /// QPs with work.
     sends: BTreeSet<u32>,
+    /// CQs that are armed: consumer, and whether for solicited completions only.
     cqs: BTreeMap<u32, (u32, bool)>,
+    /// EQs: consumer, and whether they are armed.
     eqs: BTreeMap<u32, (u32, bool)>,
     /// Commands to be refused: opcode and how many.
     refuse: Option<(u16, u16)>,
     end: bool,
 }
 
-impl Rung {
+impl Pending {
     fn is_empty(&self) -> bool {
         !self.reset
             && self.start.is_none()
@@ -51,43 +55,43 @@ impl Rung {
     }
 }
 
-const PANICKED: &str = "a user of the bell panicked";
+const PANICKED: &str = "a user of the doorbells panicked";
 
 #[derive(Default)]
-struct Bell {
-    rung: Mutex<Rung>,
-    woken: Condvar,
+struct Doorbells {
+    pending: Mutex<Pending>,
+    rung: Condvar,
 }
 
-impl Bell {
-    fn lock(&self) -> MutexGuard<'_, Rung> {
-        self.rung.lock().expect(PANICKED)
+impl Doorbells {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().expect(PANICKED)
     }
 
-    /// Waits until something is rung, or `hca` has something to do.
-    fn wait(&self, hca: Option<&Hca>) -> Rung {
-        let rung = self.lock();
-        let mut rung = match hca.map(|hca| (hca.is_busy(), hca.deadline())) {
-            Some((true, _)) => rung,
+    /// Waits until a doorbell is rung, or `hca` has something to do.
+    fn wait(&self, hca: Option<&Hca>) -> Pending {
+        let pending = self.lock();
+        let mut pending = match hca.map(|hca| (hca.is_busy(), hca.deadline())) {
+            Some((true, _)) => pending,
             Some((false, Some(deadline))) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let waited = self
-                    .woken
-                    .wait_timeout_while(rung, left, |rung| rung.is_empty());
+                    .rung
+                    .wait_timeout_while(pending, left, |pending| pending.is_empty());
                 waited.expect(PANICKED).0
             }
             _ => {
-                let waited = self.woken.wait_while(rung, |rung| rung.is_empty());
+                let waited = self.rung.wait_while(pending, |pending| pending.is_empty());
                 waited.expect(PANICKED)
             }
         };
-        std::mem::take(&mut rung)
+        std::mem::take(&mut pending)
     }
 }
 
 /// The thread; it ends when this value is dropped.
 pub struct Engine {
-    bell: Arc<Bell>,
+    doorbells: Arc<Doorbells>,
     /// Counts accesses to memory.
     sent: Arc<AtomicU64>,
     complaints: Complaints,
@@ -96,19 +100,19 @@ pub struct Engine {
 
 impl Engine {
     pub fn start(name: &str, profile: Profile, interrupt: Arc<Interrupt>) -> io::Result<Self> {
-        let bell = Arc::new(Bell::default());
+        let doorbells = Arc::new(Doorbells::default());
         let sent = Arc::<AtomicU64>::default();
         let complaints = Complaints::default();
         let worker = thread::Builder::new()
             .name(format!("{name} engine"))
             .spawn({
-                let (bell, sent) = (Arc::clone(&bell), Arc::clone(&sent));
+                let (doorbells, sent) = (Arc::clone(&doorbells), Arc::clone(&sent));
                 let complaints = complaints.clone();
                 let name = name.to_owned();
-                move || work(&bell, &sent, &complaints, &name, profile, &interrupt)
+                move || work(&doorbells, &sent, &complaints, &name, profile, &interrupt)
             })?;
         Ok(Self {
-            bell,
+            doorbells,
             sent,
             complaints,
             worker: Some(worker),
@@ -138,66 +142,66 @@ impl Engine {
         true
     }
 
-    /// Something was rung; `requester` is what reaches memory until the next reset.
+    /// Something was pending; `requester` is what reaches memory until the next reset.
     pub fn ring(&self, action: Action, requester: impl FnOnce() -> Requester) {
         if action != Action::None {
-            log::debug!("rung: {action:x?}");
+            log::debug!("pending: {action:x?}");
         }
-        let mut rung = self.bell.lock();
+        let mut pending = self.doorbells.lock();
         match action {
             Action::None => return,
             Action::Begin(queue) => {
-                *rung = Rung {
+                *pending = Pending {
                     start: Some((queue, requester())),
-                    end: rung.end,
-                    ..Rung::default()
+                    end: pending.end,
+                    ..Pending::default()
                 }
             }
-            Action::Commands(entries) => rung.commands |= entries,
-            Action::Refuse { opcode, number } => rung.refuse = Some((opcode, number)),
+            Action::Commands(entries) => pending.commands |= entries,
+            Action::Refuse { opcode, number } => pending.refuse = Some((opcode, number)),
             Action::Send(qp) => {
-                rung.sends.insert(qp);
+                pending.sends.insert(qp);
             }
             Action::Cq {
                 number,
                 consumer,
                 solicited,
             } => {
-                let before = rung
+                let before = pending
                     .cqs
                     .get(&number)
                     .is_none_or(|&(_, solicited)| solicited);
-                rung.cqs.insert(number, (consumer, solicited && before));
+                pending.cqs.insert(number, (consumer, solicited && before));
             }
             Action::Eq {
                 number,
                 consumer,
                 arm,
             } => {
-                let before = rung.eqs.get(&number).is_some_and(|&(_, arm)| arm);
-                rung.eqs.insert(number, (consumer, arm || before));
+                let before = pending.eqs.get(&number).is_some_and(|&(_, arm)| arm);
+                pending.eqs.insert(number, (consumer, arm || before));
             }
         }
-        drop(rung);
-        self.bell.woken.notify_one();
+        drop(pending);
+        self.doorbells.rung.notify_one();
     }
 
     /// The device is reset.
     pub fn reset(&self) {
-        let mut rung = self.bell.lock();
-        *rung = Rung {
+        let mut pending = self.doorbells.lock();
+        *pending = Pending {
             reset: true,
-            ..Rung::default()
+            ..Pending::default()
         };
-        drop(rung);
-        self.bell.woken.notify_one();
+        drop(pending);
+        self.doorbells.rung.notify_one();
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.bell.lock().end = true;
-        self.bell.woken.notify_one();
+        self.doorbells.lock().end = true;
+        self.doorbells.rung.notify_one();
         if let Some(worker) = self.worker.take()
             && worker.join().is_err()
         {
@@ -207,7 +211,7 @@ impl Drop for Engine {
 }
 
 fn work(
-    bell: &Bell,
+    doorbells: &Doorbells,
     sent: &Arc<AtomicU64>,
     complaints: &Complaints,
     name: &str,
@@ -216,16 +220,16 @@ fn work(
 ) {
     let mut hca: Option<Hca> = None;
     loop {
-        let mut rung = bell.wait(hca.as_ref());
-        if rung.end {
+        let mut pending = doorbells.wait(hca.as_ref());
+        if pending.end {
             return;
         }
-        if rung.reset
+        if pending.reset
             && let Some(hca) = hca.take()
         {
             log::debug!("{name}: reset with {}", hca.census());
         }
-        if let Some((queue, requester)) = rung.start.take() {
+        if let Some((queue, requester)) = pending.start.take() {
             if let Some(hca) = hca.take().filter(|hca| !hca.is_empty()) {
                 log::error!("{name}: the driver begins anew and leaves {}", hca.census());
             }
@@ -233,40 +237,41 @@ fn work(
             hca = Some(Hca::new(
                 profile,
                 dma,
-                Queue::new(queue),
+                CommandQueue::new(queue),
                 Arc::clone(interrupt),
             ));
         }
         let Some(hca) = &mut hca else {
-            rung.reset = false;
-            if !rung.is_empty() {
+            pending.reset = false;
+            if !pending.is_empty() {
                 log::warn!("{name}: a doorbell before the first command");
             }
             continue;
         };
-        serve(hca, &rung);
+        serve(hca, &pending);
     }
 }
 
-/// Looks at everything that was rung: what the driver has taken first, then work, then commands,
-/// which may end what the work needs. What fails does not keep the rest from being done.
-fn serve(hca: &mut Hca, rung: &Rung) {
-    if let Some((opcode, number)) = rung.refuse {
+/// Serves the doorbells: first those of what the driver has consumed, then the send queues, then
+/// commands, which may destroy what the requests need. What fails does not keep the rest from being
+/// done.
+fn serve(hca: &mut Hca, pending: &Pending) {
+    if let Some((opcode, number)) = pending.refuse {
         hca.refuse_commands(opcode, number);
     }
-    for (&number, &(consumer, arm)) in &rung.eqs {
+    for (&number, &(consumer, arm)) in &pending.eqs {
         hca.update_eq(number, consumer, arm);
     }
-    for (&number, &(consumer, solicited)) in &rung.cqs {
+    for (&number, &(consumer, solicited)) in &pending.cqs {
         hca.arm_cq(number, consumer, solicited);
     }
-    for &number in &rung.sends {
-        hca.send(number);
+    for &number in &pending.sends {
+        hca.ring_send_doorbell(number);
     }
-    hca.expire(Instant::now());
+    hca.run_timers(Instant::now());
     hca.work();
     for entry in 0..1 << LOG_COMMANDS {
-        if rung.commands >> entry & 1 != 0 {
+        if pending.commands >> entry & 1 != 0 {
             hca.command(entry);
         }
     }

@@ -11,17 +11,17 @@ use crate::status::Status;
 use crate::wire::eqe;
 use devices::Interrupt;
 
-/// Kinds of events.
+/// Types of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum EventType {
     /// A completion queue has something new.
     Completion = 0x00,
-    /// A completion queue is lost: it was full.
+    /// A completion queue overran.
     CqError = 0x04,
     /// Commands have ended.
     Command = 0x0a,
-    /// A queue pair is lost.
+    /// A queue pair is in the error state since its memory cannot be reached.
     WqCatastrophic = 0x05,
     /// A request of a queue pair was refused for its rights.
     WqAccess = 0x11,
@@ -78,7 +78,7 @@ impl Eq {
     }
 
     /// Whether events of this kind come here.
-    pub fn wants(&self, kind: Kind) -> bool {
+    pub fn wants(&self, kind: EventType) -> bool {
         let bit = usize::from(kind as u8);
         // Bit 0 is the least significant one of the first of four words of 64 bits.
         let (word, bit) = (bit / 64, bit % 64);
@@ -92,12 +92,12 @@ impl Eq {
         self.fire(interrupt);
     }
 
-    /// Puts an event in and raises the interrupt, if it is wanted.
+    /// Posts an event and raises the interrupt, if it is wanted.
     pub fn post(
         &mut self,
         dma: &Dma,
         interrupt: &Interrupt,
-        kind: Kind,
+        kind: EventType,
         data: &[u8],
     ) -> Result<(), Error> {
         let size = 1 << self.log_size;

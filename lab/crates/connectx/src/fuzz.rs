@@ -4,11 +4,11 @@
 //! Each takes any bytes. None may panic, hang, or keep more memory than is justified. The targets in
 //! lab/fuzz call them; the ordinary tests do, too, with bytes of their own.
 
+use crate::command_queue::CommandQueue;
 use crate::complaints::Complaints;
 use crate::config::ConnectXConfig;
 use crate::dma::Dma;
 use crate::hca::Hca;
-use crate::queue::Queue;
 use crate::registers::{Action, Registers};
 use crate::wqe::{ControlSegment, Form, WorkRequest, parse_receive};
 use devices::Interrupt;
@@ -94,7 +94,7 @@ pub fn commands(bytes: &[u8]) {
 /// Rings for everything that there may be, now and later.
 fn work(hca: &mut Hca) {
     for number in 0..4 {
-        hca.send(number);
+        hca.ring_send_doorbell(number);
         hca.arm_cq(number, 0, false);
         hca.update_eq(number, 0, true);
     }
@@ -102,7 +102,7 @@ fn work(hca: &mut Hca) {
         hca.work();
         hca.command(round);
     }
-    hca.expire(Instant::now() + Duration::from_secs(1));
+    hca.run_timers(Instant::now() + Duration::from_secs(1));
 }
 
 /// An adapter whose guest memory is filled with `bytes`.
@@ -114,7 +114,7 @@ fn hca(bytes: &[u8]) -> Option<Hca> {
     let requester = requester(memory)?;
     let config = ConnectXConfig::default();
     let interrupt = Arc::new(Interrupt::new(&config.config_space(Mode::Flit, 0)));
-    let queue = Queue::new(0);
+    let queue = CommandQueue::new(0);
     let dma = Dma::new(requester, Arc::default(), Complaints::default());
     Some(Hca::new(config.profile, dma, queue, interrupt))
 }

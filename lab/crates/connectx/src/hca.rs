@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The adapter's state: its objects, and what they tell the driver.
+//! The adapter's state: its objects, and the queue pairs that the scheduler has to do with.
 
 mod commands;
 mod connected;
@@ -16,14 +16,14 @@ use crate::capabilities::{
     Capabilities, LOG_MAX_CQ, LOG_MAX_MKEY, LOG_MAX_PD, LOG_MAX_QP, LOG_MAX_SRQ, LOG_MAX_XRCD,
     MAX_EQS, Profile,
 };
+use crate::command_queue::CommandQueue;
 use crate::cq::Cq;
 use crate::dma::Dma;
-use crate::eq::{Eq, Kind};
+use crate::eq::{Eq, EventType};
 use crate::error::Error;
 use crate::mkey::Mkey;
 use crate::port::Port;
 use crate::qp::Qp;
-use crate::queue::Queue;
 use crate::registers::UARS;
 use crate::srq::Srq;
 use crate::table::Table;
@@ -37,7 +37,7 @@ const MKEYS: std::ops::Range<u32> = 0x100..1 << LOG_MAX_MKEY;
 /// The adapter, from the first command after a reset on.
 pub struct Hca {
     dma: Dma,
-    queue: Queue,
+    queue: CommandQueue,
     interrupt: Arc<Interrupt>,
     capabilities: Capabilities,
     port: Port,
@@ -49,22 +49,22 @@ pub struct Hca {
     cqs: Table<Cq>,
     srqs: Table<Srq>,
     qps: Table<Qp>,
-    /// Queue pairs whose send queue may hold requests that can be executed now.
+    /// QPs whose send queue may hold requests that can be executed now.
     active: BTreeSet<u32>,
-    /// Queue pairs whose peer was not ready.
+    /// QPs that wait until the retry after an RNR NAK.
     retrying: BTreeSet<u32>,
-    /// Queue pairs that go into error as soon as the request that broke them has ended.
-    breaking: Vec<u32>,
-    /// Queue pairs in error: when each is looked at next, and how long after the time before.
+    /// QPs that enter the error state as soon as the request that failed there has completed.
+    pending_errors: Vec<u32>,
+    /// QPs in the error state: when each is polled next, and how long after the time before.
     in_error: BTreeMap<u32, (Instant, Duration)>,
-    /// CQs that wait for more completions before they tell.
+    /// CQs whose event waits for more completions.
     moderated: BTreeSet<u32>,
     /// How many of the next commands with an opcode are to be refused.
     refused: (u16, u16),
 }
 
 impl Hca {
-    pub fn new(profile: Profile, dma: Dma, queue: Queue, interrupt: Arc<Interrupt>) -> Self {
+    pub fn new(profile: Profile, dma: Dma, queue: CommandQueue, interrupt: Arc<Interrupt>) -> Self {
         Self {
             dma,
             queue,
@@ -82,7 +82,7 @@ impl Hca {
             qps: Table::new(2..1 << LOG_MAX_QP),
             active: BTreeSet::new(),
             retrying: BTreeSet::new(),
-            breaking: vec![],
+            pending_errors: vec![],
             in_error: BTreeMap::new(),
             moderated: BTreeSet::new(),
             refused: (0, 0),
@@ -123,23 +123,23 @@ impl Hca {
     }
 
     fn run_command(&mut self, entry: usize) -> Result<(), Error> {
-        // Before the command: the queue that is to hear of a command's end is there when it begins.
-        let hears = self.events_for(Kind::Command);
+        // Before the command: the event queue of its completion is there when it begins.
+        let eq = self.eq_for(EventType::Command);
         match self.queue.fetch(&self.dma, entry)? {
             None => return Ok(()),
             Some(Err(status)) => {
                 log::warn!("entry {entry} is no command: {status:?}");
                 self.queue.give_back(&self.dma, entry, Some(status))?;
             }
-            Some(Ok(command)) => {
-                let answer = self.answer(&command.input);
-                self.queue.answer(&self.dma, &command, answer)?;
+            Some(Ok(entry)) => {
+                let answer = self.answer(&entry.input);
+                self.queue.answer(&self.dma, &entry, answer)?;
             }
         }
-        // A command that ends the queue is not told there.
-        if let Some(eq) = hears.filter(|&eq| self.eqs.get(eq).is_some()) {
+        // The command may have destroyed it.
+        if let Some(eq) = eq.filter(|&eq| self.eqs.get(eq).is_some()) {
             let done = 1u32 << entry;
-            self.post(eq, Kind::Command, &done.to_be_bytes());
+            self.post_event(eq, EventType::Command, &done.to_be_bytes());
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 
 mod adapter;
 mod capabilities;
+mod command_queue;
 mod complaints;
 mod config;
 mod cq;
@@ -31,14 +32,13 @@ mod owner;
 mod pas;
 mod port;
 mod qp;
-mod queue;
 mod registers;
-mod ring;
 mod scatter_gather;
 mod srq;
 mod status;
 mod table;
 pub mod wire;
+mod wq;
 mod wqe;
 
 pub use capabilities::Profile;

@@ -8,8 +8,8 @@ use crate::ifc::{ads, qpc};
 use crate::layout::Field;
 use crate::owner::Owner;
 use crate::pas;
-use crate::ring::Ring;
 use crate::status::Status;
+use crate::wq::Wq;
 use crate::wqe::{BLOCK, ControlSegment, DataSegment, Form, parse_receive};
 use std::time::Instant;
 
@@ -187,7 +187,7 @@ impl Service {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receive {
     /// In its own queue.
-    Own(Ring),
+    Own(Wq),
     /// In a shared one.
     Shared(u32),
     /// Nowhere.
@@ -216,10 +216,10 @@ pub struct Qp {
     pub service: Service,
     buffer: Buffer,
     doorbell: Buffer,
-    send: Option<Ring>,
+    send: Option<Wq>,
     /// Where its messages arrive.
     pub receive: Receive,
-    /// The next request to be sent, and the first that was not posted yet when that was looked at.
+    /// The next request to be sent, and the producer counter when the doorbell record was read last.
     send_at: u16,
     send_end: u16,
     /// The next receive request.
@@ -252,7 +252,7 @@ impl Qp {
         let receive = match qpc::rq_type.get(context) {
             0 => {
                 let log_stride = 4 + qpc::log_rq_stride.get32(context);
-                Receive::Own(Ring::new(0, log_receive, log_stride))
+                Receive::Own(Wq::new(0, log_receive, log_stride))
             }
             1 => Receive::Shared(qpc::srqn_rmpn_xrqn.get32(context)),
             3 => Receive::None,
@@ -260,11 +260,11 @@ impl Qp {
         };
         // The send queue follows the receive queue.
         let mut len = match receive {
-            Receive::Own(ring) => ring.len(),
+            Receive::Own(wq) => wq.len(),
             _ => 0,
         };
-        let send = (!qpc::no_sq.is_set(context)).then(|| Ring::new(len, log_send, BLOCK.ilog2()));
-        len += send.map_or(0, Ring::len);
+        let send = (!qpc::no_sq.is_set(context)).then(|| Wq::new(len, log_send, BLOCK.ilog2()));
+        len += send.map_or(0, Wq::len);
         let buffer = Buffer::paged(
             owner,
             &pas::parse(list),
@@ -295,7 +295,7 @@ impl Qp {
 
     /// The next request to be sent, if there is one. It stays the next one.
     pub fn next_send(&mut self, dma: &Dma) -> Result<Option<SendWqe>, Error> {
-        let Some(ring) = self.send else {
+        let Some(wq) = self.send else {
             return Ok(None);
         };
         if self.send_at == self.send_end {
@@ -305,12 +305,12 @@ impl Qp {
             return Ok(None);
         }
         let mut bytes = vec![0; BLOCK];
-        ring.read(dma, &self.buffer, self.send_at, &mut bytes)?;
+        wq.read(dma, &self.buffer, self.send_at, &mut bytes)?;
         let control = ControlSegment::parse(&bytes);
         if control.len > BLOCK {
             bytes.resize(control.len, 0);
             let next = self.send_at.wrapping_add(1);
-            ring.read(dma, &self.buffer, next, &mut bytes[BLOCK..])?;
+            wq.read(dma, &self.buffer, next, &mut bytes[BLOCK..])?;
         }
         bytes.truncate(control.len);
         Ok(Some(SendWqe {
@@ -332,15 +332,15 @@ impl Qp {
     /// Consumes the next receive request of its own queue, if there is one: its number, and where a message
     /// may go.
     pub fn consume_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<DataSegment>)>, Error> {
-        let Receive::Own(ring) = self.receive else {
+        let Receive::Own(wq) = self.receive else {
             return Ok(None);
         };
         if self.counter(dma, 0)? == self.receive_at {
             return Ok(None);
         }
         let index = self.receive_at;
-        let mut bytes = vec![0; ring.stride()];
-        ring.read(dma, &self.buffer, index, &mut bytes)?;
+        let mut bytes = vec![0; wq.stride()];
+        wq.read(dma, &self.buffer, index, &mut bytes)?;
         self.receive_at = index.wrapping_add(1);
         Ok(Some((index, parse_receive(&bytes))))
     }
@@ -353,8 +353,8 @@ impl Qp {
         Ok(u16::from_be_bytes([high, low]))
     }
 
-    /// It goes into error.
-    pub fn fail(&mut self) {
+    /// It enters the error state.
+    pub fn set_error(&mut self) {
         self.state = State::Error;
         qpc::state.set(&mut self.context, State::Error as u64);
         self.retry = None;

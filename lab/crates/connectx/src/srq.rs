@@ -9,9 +9,9 @@ use crate::error::Error;
 use crate::ifc::srqc;
 use crate::owner::Owner;
 use crate::pas;
-use crate::ring::Ring;
 use crate::status::Status;
 use crate::wire::srq_next;
+use crate::wq::Wq;
 use crate::wqe::{DataSegment, parse_receive};
 
 /// A shared receive queue.
@@ -19,7 +19,7 @@ use crate::wqe::{DataSegment, parse_receive};
 pub struct Srq {
     context: Vec<u8>,
     buffer: Buffer,
-    ring: Ring,
+    wq: Wq,
     /// How many requests were posted.
     doorbell: Buffer,
     /// How many were consumed.
@@ -35,19 +35,19 @@ impl Srq {
         if log_size > LOG_MAX_QUEUE.into() {
             return Err(Status::Limit);
         }
-        let ring = Ring::new(0, log_size, 4 + srqc::log_rq_stride.get32(context));
+        let wq = Wq::new(0, log_size, 4 + srqc::log_rq_stride.get32(context));
         let buffer = Buffer::paged(
             Owner::Srq(number),
             &pas::parse(list),
             srqc::log_page_size.get32(context),
             srqc::page_offset.get(context),
-            ring.len(),
+            wq.len(),
         );
         let doorbell = srqc::dbr_addr.get(context);
         Ok(Self {
             context: context.to_vec(),
             buffer: buffer.ok_or(Status::BadParameter)?,
-            ring,
+            wq,
             doorbell: Buffer::contiguous(Owner::Srq(number), doorbell, 4),
             consumed: 0,
             next: 0,
@@ -77,12 +77,12 @@ impl Srq {
         context
     }
 
-    /// Wants an event when fewer requests than `limit` are left.
+    /// Arms the limit event: it is due when fewer requests than `limit` are left.
     pub fn arm(&mut self, limit: u16) {
         self.limit = (limit > 0).then_some(limit);
     }
 
-    /// Whether the event that was wanted is to be told now, and not again.
+    /// Whether the limit event is due now; it is then disarmed.
     pub fn limit_reached(&mut self, dma: &Dma) -> Result<bool, Error> {
         let Some(limit) = self.limit else {
             return Ok(false);
@@ -107,8 +107,8 @@ impl Srq {
             return Ok(None);
         }
         let index = self.next;
-        let mut bytes = vec![0; self.ring.stride()];
-        self.ring.read(dma, &self.buffer, index, &mut bytes)?;
+        let mut bytes = vec![0; self.wq.stride()];
+        self.wq.read(dma, &self.buffer, index, &mut bytes)?;
         self.next = u16::try_from(srq_next::next_wqe_index.get(&bytes)).expect("16 bits");
         self.consumed = self.consumed.wrapping_add(1);
         let list = bytes.get(srq_next::LAYOUT.len..).unwrap_or_default();

@@ -116,7 +116,7 @@ pub struct Umr {
     pub key: u32,
     /// What it must be.
     pub check: Check,
-    /// Which fields of `context` are taken.
+    /// Which fields of `context` are written.
     pub mask: u64,
     /// New values of them.
     pub context: Vec<u8>,
@@ -133,7 +133,7 @@ pub enum Operation {
     Nop,
     /// A message, with immediate data perhaps.
     Send(Option<u32>),
-    /// Write remote memory, and tell with immediate data perhaps.
+    /// Write remote memory, with immediate data perhaps.
     Write(Remote, Option<u32>),
     /// Read remote memory.
     Read(Remote),

@@ -192,7 +192,7 @@ impl Hca {
                 *number -= 1;
                 Err(Status::NoResources)
             }
-            _ => self.execute(opcode, input),
+            _ => self.execute_command(opcode, input),
         };
         match executed {
             Ok(output) => {
@@ -210,7 +210,7 @@ impl Hca {
         }
     }
 
-    fn execute(&mut self, opcode: u64, input: &[u8]) -> Answer {
+    fn execute_command(&mut self, opcode: u64, input: &[u8]) -> Answer {
         let command = Command::of(opcode).ok_or(Status::BadOpcode)?;
         if input.len() < command.len {
             return Err(Status::InputLength);

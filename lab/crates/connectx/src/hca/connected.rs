@@ -5,7 +5,7 @@ use super::Hca;
 use super::outcome::Outcome;
 use super::receive::ReceiveWqe;
 use crate::cqe::{self, Arrival, Opcode, Syndrome};
-use crate::eq::Kind;
+use crate::eq::EventType;
 use crate::error::{CopyError, Error};
 use crate::ifc::{ads, qpc};
 use crate::mkey::Access;
@@ -51,8 +51,8 @@ impl Hca {
         let Some((peer, _)) = self.peer(number) else {
             return Outcome::Failed(Syndrome::RetryExceeded);
         };
-        if !self.may_take(peer, request.srqn) {
-            return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
+        if !self.may_use(peer, request.srqn) {
+            return self.nak(peer, EventType::WqInvalid, Syndrome::RemoteInvalidRequest);
         }
         let outcome = match request.operation {
             Operation::Send(immediate) => self.deliver(peer, request, len, immediate),
@@ -67,20 +67,20 @@ impl Hca {
         };
         // It is the peer's queues that could not be reached.
         outcome.unwrap_or_else(|error| {
-            self.lose(peer, &error);
+            self.catastrophic_error(peer, &error);
             Outcome::Failed(Syndrome::RemoteOperation)
         })
     }
 
     /// Whether `peer` may take from the shared queue that a request names, if it names one.
-    fn may_take(&self, peer: u32, named: Option<u32>) -> bool {
+    fn may_use(&self, peer: u32, named: Option<u32>) -> bool {
         let domain = self.field(peer, qpc::xrcd);
         named.is_none_or(|srqn| self.srqs.get(srqn).is_some_and(|srq| srq.xrcd() == domain))
     }
 
-    fn not_ready(&self, peer: u32) -> Outcome {
-        Outcome::NotReady {
-            pause: rnr_pause(self.field(peer, qpc::min_rnr_nak)),
+    fn rnr_nak(&self, peer: u32) -> Outcome {
+        Outcome::RnrNak {
+            timer: rnr_timer(self.field(peer, qpc::min_rnr_nak)),
         }
     }
 
@@ -93,7 +93,7 @@ impl Hca {
         immediate: Option<u32>,
     ) -> Result<Outcome, Error> {
         let Some(wqe) = self.consume_receive(peer, request.srqn)? else {
-            return Ok(self.not_ready(peer));
+            return Ok(self.rnr_nak(peer));
         };
         let sg = self.scatter_gather();
         let copied = match sg.permit(&wqe.segments, wqe.pd, Access::LocalWrite) {
@@ -117,18 +117,18 @@ impl Hca {
         };
         if let Err((local, remote)) = copied {
             self.complete_receive_error(peer, wqe.cqn, wqe.index, local)?;
-            self.breaking.push(peer);
+            self.pending_errors.push(peer);
             return Ok(Outcome::Failed(remote));
         }
         let opcode = match immediate {
             Some(_) => Opcode::ResponderSendImm,
             None => Opcode::ResponderSend,
         };
-        self.arrive(peer, &wqe, opcode, len, immediate, request.solicited)?;
+        self.complete_receive(peer, &wqe, opcode, len, immediate, request.solicited)?;
         Ok(Outcome::Done(len))
     }
 
-    fn arrive(
+    fn complete_receive(
         &mut self,
         peer: u32,
         wqe: &ReceiveWqe,
@@ -143,8 +143,8 @@ impl Hca {
             immediate,
             datagram: None,
         };
-        let entry = cqe::received(peer, wqe.index, wqe.srqn, &arrival);
-        self.complete(wqe.cqn, entry, solicited)
+        let entry = cqe::responder(peer, wqe.index, wqe.srqn, &arrival);
+        self.post_completion(wqe.cqn, entry, solicited)
     }
 
     /// The domain whose memory a request to `peer` reaches: that of the shared queue that it names, or
@@ -156,7 +156,7 @@ impl Hca {
     }
 
     /// The memory that a request to `peer` accesses so, if the peer allows it.
-    fn remote(
+    fn remote_memory(
         &self,
         peer: u32,
         request: &WorkRequest,
@@ -190,24 +190,24 @@ impl Hca {
         }
     }
 
-    /// A peer whose memory was not to be accessed breaks down, too.
-    fn refuse(&mut self, peer: u32, kind: Kind, why: Syndrome) -> Outcome {
+    /// The peer answers with a NAK, and enters the error state, too.
+    fn nak(&mut self, peer: u32, kind: EventType, why: Syndrome) -> Outcome {
         if self.is_reliable(peer) {
-            self.breaking.push(peer);
-            self.tell(kind, peer);
+            self.pending_errors.push(peer);
+            self.report(kind, peer);
         }
         Outcome::Failed(why)
     }
 
-    fn refuse_access(&mut self, peer: u32) -> Outcome {
-        self.refuse(peer, Kind::WqAccess, Syndrome::RemoteAccess)
+    fn nak_access(&mut self, peer: u32) -> Outcome {
+        self.nak(peer, EventType::WqAccess, Syndrome::RemoteAccess)
     }
 
-    fn trouble_on(&mut self, peer: u32, side: &CopyError, peer_is: Peer) -> Outcome {
+    fn rdma_error(&mut self, peer: u32, side: &CopyError, peer_is: Peer) -> Outcome {
         log::info!("an RDMA request to QP {peer}: {side}");
         match (side, peer_is) {
             (CopyError::Source(_), Peer::Source) | (CopyError::Target(_), Peer::Target) => {
-                self.refuse_access(peer)
+                self.nak_access(peer)
             }
             _ => Outcome::Failed(Syndrome::LocalProtection),
         }
@@ -221,13 +221,14 @@ impl Hca {
         len: u64,
         immediate: Option<u32>,
     ) -> Result<Outcome, Error> {
-        let Some(target) = self.remote(peer, request, remote, len, Access::RemoteWrite) else {
-            return Ok(self.refuse_access(peer));
+        let Some(target) = self.remote_memory(peer, request, remote, len, Access::RemoteWrite)
+        else {
+            return Ok(self.nak_access(peer));
         };
         let wqe = match immediate {
             None => None,
             Some(_) => match self.consume_receive(peer, request.srqn)? {
-                None => return Ok(self.not_ready(peer)),
+                None => return Ok(self.rnr_nak(peer)),
                 wqe => wqe,
             },
         };
@@ -235,11 +236,11 @@ impl Hca {
             .scatter_gather()
             .copy(&request.segments, &target, 0, len)
         {
-            return Ok(self.trouble_on(peer, &side, Peer::Target));
+            return Ok(self.rdma_error(peer, &side, Peer::Target));
         }
         if let Some(wqe) = wqe {
             let opcode = Opcode::ResponderWriteImm;
-            self.arrive(peer, &wqe, opcode, len, immediate, request.solicited)?;
+            self.complete_receive(peer, &wqe, opcode, len, immediate, request.solicited)?;
         }
         Ok(Outcome::Done(len))
     }
@@ -248,15 +249,16 @@ impl Hca {
         if !self.is_reliable(peer) {
             return Outcome::Failed(Syndrome::LocalQpOperation);
         }
-        let Some(source) = self.remote(peer, request, remote, len, Access::RemoteRead) else {
-            return self.refuse_access(peer);
+        let Some(source) = self.remote_memory(peer, request, remote, len, Access::RemoteRead)
+        else {
+            return self.nak_access(peer);
         };
         match self
             .scatter_gather()
             .copy(&source, &request.segments, 0, len)
         {
             Ok(()) => Outcome::Done(len),
-            Err(side) => self.trouble_on(peer, &side, Peer::Source),
+            Err(side) => self.rdma_error(peer, &side, Peer::Source),
         }
     }
 
@@ -279,10 +281,10 @@ impl Hca {
             return Outcome::Failed(Syndrome::LocalQpOperation);
         }
         if !remote.addr.is_multiple_of(LEN) {
-            return self.refuse(peer, Kind::WqInvalid, Syndrome::RemoteInvalidRequest);
+            return self.nak(peer, EventType::WqInvalid, Syndrome::RemoteInvalidRequest);
         }
-        let Some(target) = self.remote(peer, request, remote, LEN, Access::Atomic) else {
-            return self.refuse_access(peer);
+        let Some(target) = self.remote_memory(peer, request, remote, LEN, Access::Atomic) else {
+            return self.nak_access(peer);
         };
         let sg = self.scatter_gather();
         // Memory is in the host's order, which is little-endian.
@@ -292,11 +294,11 @@ impl Hca {
             sg.write(&target, 0, &new.to_le_bytes())
         });
         if let Err(error) = changed {
-            return self.trouble_on(peer, &CopyError::Target(error), Peer::Target);
+            return self.rdma_error(peer, &CopyError::Target(error), Peer::Target);
         }
         match sg.write(&request.segments, 0, &old) {
             Ok(()) => Outcome::Done(LEN),
-            Err(error) => self.trouble_on(peer, &CopyError::Source(error), Peer::Target),
+            Err(error) => self.rdma_error(peer, &CopyError::Source(error), Peer::Target),
         }
     }
 }
@@ -308,9 +310,9 @@ enum Peer {
     Target,
 }
 
-/// How long a peer that was not ready wants to be left alone: `min_rnr_nak` of its context, whose code
-/// is that of the InfiniBand specification, in units of 10 us.
-fn rnr_pause(code: u32) -> Duration {
+/// The RNR timer: `min_rnr_nak` of the context of a peer that was not ready, whose code is that of the
+/// InfiniBand specification, in units of 10 us.
+fn rnr_timer(code: u32) -> Duration {
     const UNITS: [u64; 32] = [
         65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,
         1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152,

@@ -16,7 +16,7 @@ const ROUTE: usize = 40;
 const ROUTE_LEN: u64 = ROUTE as u64;
 
 impl Hca {
-    /// A datagram; that it does not arrive is not heard of.
+    /// Sends a datagram. It completes well whether it arrives or not.
     pub(super) fn datagram(
         &mut self,
         number: u32,
@@ -83,7 +83,7 @@ impl Hca {
         };
         if let Err(why) = arrived {
             self.complete_receive_error(peer, wqe.cqn, wqe.index, why)?;
-            self.breaking.push(peer);
+            self.pending_errors.push(peer);
             return Ok(Outcome::Done(len));
         }
         let sender = Sender {
@@ -100,8 +100,8 @@ impl Hca {
             immediate,
             datagram: Some((sender, address.route.is_some())),
         };
-        let entry = cqe::received(peer, wqe.index, wqe.srqn, &arrival);
-        self.complete(wqe.cqn, entry, request.solicited)?;
+        let entry = cqe::responder(peer, wqe.index, wqe.srqn, &arrival);
+        self.post_completion(wqe.cqn, entry, request.solicited)?;
         Ok(Outcome::Done(len))
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the driver hears of things: completions, and events.
+//! Completions and events, and the doorbells by which the driver consumes and arms them.
 
 use super::Hca;
-use crate::cq::Told;
+use crate::cq::Notification;
 use crate::cqe::Bytes;
-use crate::eq::Kind;
+use crate::eq::EventType;
 use crate::error::Error;
 use crate::wire::cqe;
 use std::time::Instant;
@@ -24,18 +24,18 @@ impl Hca {
             log::warn!("a doorbell of CQ {number}, which there is none");
             return;
         };
-        let tell = cq.arm(consumer, solicited, Instant::now());
-        self.after_look_at_cq(number, tell);
+        let notify = cq.arm(consumer, solicited, Instant::now());
+        self.update_moderation(number, notify);
     }
 
-    pub(super) fn events_for(&self, kind: Kind) -> Option<u32> {
+    pub(super) fn eq_for(&self, kind: EventType) -> Option<u32> {
         self.eqs
             .iter()
             .find_map(|(number, eq)| eq.wants(kind).then_some(number))
     }
 
-    /// Puts an event into an EQ. Nobody hears of one that cannot be put there.
-    pub(super) fn post(&mut self, number: u32, kind: Kind, data: &[u8]) {
+    /// Posts an event to an EQ. One that cannot be written there is lost.
+    pub(super) fn post_event(&mut self, number: u32, kind: EventType, data: &[u8]) {
         let Some(eq) = self.eqs.get_mut(number) else {
             self.dma.complaints.add(format!(
                 "an event {kind:?} for EQ {number}, which there is none"
@@ -47,15 +47,15 @@ impl Hca {
         }
     }
 
-    /// Tells of an object, if an event queue wants such events.
-    pub(super) fn tell(&mut self, kind: Kind, number: u32) {
-        if let Some(eq) = self.events_for(kind) {
-            self.post(eq, kind, &about(kind, number));
+    /// Posts an event about an object, if there is an event queue for its type.
+    pub(super) fn report(&mut self, kind: EventType, number: u32) {
+        if let Some(eq) = self.eq_for(kind) {
+            self.post_event(eq, kind, &event_data(kind, number));
         }
     }
 
-    /// Puts a completion into a CQ, and tells of it if it is to be told.
-    pub(super) fn complete(
+    /// Posts a completion to a CQ, and the event that it causes.
+    pub(super) fn post_completion(
         &mut self,
         number: u32,
         entry: Bytes,
@@ -69,14 +69,14 @@ impl Hca {
         };
         log::debug!("CQ {number}: {}", cqe::LAYOUT.show(&entry));
         match cq.post(&self.dma, entry, solicited, Instant::now())? {
-            Told::Quietly => self.after_look_at_cq(number, false),
-            Told::Event => self.after_look_at_cq(number, true),
-            Told::Overrun => self.tell(Kind::CqError, number),
+            Notification::None => self.update_moderation(number, false),
+            Notification::Event => self.update_moderation(number, true),
+            Notification::Overrun => self.report(EventType::CqError, number),
         }
         Ok(())
     }
 
-    pub(super) fn after_look_at_cq(&mut self, number: u32, tell: bool) {
+    pub(super) fn update_moderation(&mut self, number: u32, notify: bool) {
         let Some(cq) = self.cqs.get(number) else {
             self.moderated.remove(&number);
             return;
@@ -86,22 +86,26 @@ impl Hca {
         } else {
             self.moderated.remove(&number);
         }
-        if tell {
+        if notify {
             let eq = cq.eq();
-            self.post(eq, Kind::Completion, &about(Kind::Completion, number));
+            self.post_event(
+                eq,
+                EventType::Completion,
+                &event_data(EventType::Completion, number),
+            );
         }
     }
 }
 
 /// Data of an event about an object: where its number is depends on the kind.
-fn about(kind: Kind, number: u32) -> [u8; 28] {
+fn event_data(kind: EventType, number: u32) -> [u8; 28] {
     let at = match kind {
-        Kind::CqError => 0,
+        EventType::CqError => 0,
         _ => 24,
     };
     let mut data = [0; 28];
     data[at..at + 4].copy_from_slice(&number.to_be_bytes());
-    if kind == Kind::CqError {
+    if kind == EventType::CqError {
         data[11] = CQ_OVERRUN;
     }
     data

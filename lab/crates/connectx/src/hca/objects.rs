@@ -4,7 +4,7 @@
 use super::Hca;
 use super::commands::{Answer, SHORT};
 use crate::cq::Cq;
-use crate::eq::{Eq, Kind};
+use crate::eq::{Eq, EventType};
 use crate::error::Error;
 use crate::ifc::{
     arm_rq_in, cqc, create_cq_in, create_eq_in, create_mkey_in, create_qp_in, create_srq_in,
@@ -216,7 +216,7 @@ impl Hca {
             .limit_reached(&self.dma)
             .map_err(|error| broken(&error))?
         {
-            self.tell(Kind::SrqLimit, number);
+            self.report(EventType::SrqLimit, number);
         }
         Ok(done())
     }
@@ -270,8 +270,10 @@ impl Hca {
         )?;
         self.retrying.remove(&number);
         match qp.state {
-            State::Error => self.break_down(number).map_err(|error| broken(&error))?,
-            // It may have been rung for before.
+            State::Error => self
+                .enter_error_state(number)
+                .map_err(|error| broken(&error))?,
+            // Its doorbell may have been rung before.
             State::Rts => {
                 self.active.insert(number);
             }

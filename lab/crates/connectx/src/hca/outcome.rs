@@ -9,10 +9,10 @@ use std::time::Duration;
 pub enum Outcome {
     /// It ended well, and moved so many bytes.
     Done(u64),
-    /// The peer was not ready; nothing was done.
-    NotReady {
-        /// How long the peer wants to be left alone.
-        pause: Duration,
+    /// The receiver was not ready (RNR); nothing was done.
+    RnrNak {
+        /// For how long nothing is to be sent to it.
+        timer: Duration,
     },
     /// It failed.
     Failed(Syndrome),

@@ -3,7 +3,7 @@
 
 use super::Hca;
 use crate::cqe::{self, Opcode, Syndrome};
-use crate::eq::Kind;
+use crate::eq::EventType;
 use crate::error::Error;
 use crate::ifc::qpc;
 use crate::qp::Receive;
@@ -51,7 +51,7 @@ impl Hca {
         let wqe = srq.consume_receive(&self.dma)?;
         let (pd, own_cqn, low) = (srq.pd(), srq.cqn(), srq.limit_reached(&self.dma)?);
         if low {
-            self.tell(Kind::SrqLimit, srqn);
+            self.report(EventType::SrqLimit, srqn);
         }
         Ok(wqe.map(|(index, segments)| ReceiveWqe {
             index,
@@ -69,7 +69,7 @@ impl Hca {
         index: u16,
         why: Syndrome,
     ) -> Result<(), Error> {
-        let entry = cqe::failed(Opcode::ResponderError, number, 0, index, why);
-        self.complete(cqn, entry, false)
+        let entry = cqe::error(Opcode::ResponderError, number, 0, index, why);
+        self.post_completion(cqn, entry, false)
     }
 }

@@ -5,24 +5,24 @@
 use super::Hca;
 use super::outcome::Outcome;
 use crate::cqe::{self, Opcode, Syndrome};
-use crate::eq::Kind;
+use crate::eq::EventType;
 use crate::error::Error;
 use crate::ifc::qpc;
 use crate::qp::{Qp, Receive, Retry, SendWqe, State};
 use crate::wqe::WorkRequest;
 use std::time::{Duration, Instant};
 
-/// How often a queue pair in error is looked at for receive requests, which nobody rings for: at
+/// How often a queue pair in the error state is polled for receive requests, which have no doorbell: at
 /// first, and at last.
-const LOOK_FIRST: Duration = Duration::from_millis(1);
-const LOOK_LAST: Duration = Duration::from_millis(128);
+const POLL_FIRST: Duration = Duration::from_millis(1);
+const POLL_LAST: Duration = Duration::from_millis(128);
 
 /// The retry count that stands for "without end".
 const FOREVER: u8 = 7;
 
 impl Hca {
-    /// A send queue has work.
-    pub fn send(&mut self, number: u32) {
+    /// The doorbell of a send queue was rung.
+    pub fn ring_send_doorbell(&mut self, number: u32) {
         if self.qps.get(number).is_some() {
             self.active.insert(number);
         } else {
@@ -35,23 +35,23 @@ impl Hca {
         !self.active.is_empty()
     }
 
-    /// When there is something to do next although nobody rings.
+    /// When there is something to do next without a doorbell.
     pub fn deadline(&self) -> Option<Instant> {
         let retries = self.retrying.iter().filter_map(|&number| {
             let qp = self.qps.get(number)?;
             Some(qp.retry?.at)
         });
-        let looks = self.in_error.values().map(|&(at, _)| at);
-        let told = self.moderated.iter();
-        let told = told.filter_map(|&number| self.cqs.get(number)?.due());
-        retries.chain(looks).chain(told).min()
+        let polls = self.in_error.values().map(|&(at, _)| at);
+        let moderated = self.moderated.iter();
+        let moderated = moderated.filter_map(|&number| self.cqs.get(number)?.due());
+        retries.chain(polls).chain(moderated).min()
     }
 
-    /// Does what is due.
-    pub fn expire(&mut self, now: Instant) {
+    /// Does what is due: events that waited, retries, polls.
+    pub fn run_timers(&mut self, now: Instant) {
         for number in self.moderated.clone() {
-            let tell = self.cqs.get_mut(number).is_some_and(|cq| cq.expire(now));
-            self.after_look_at_cq(number, tell);
+            let notify = self.cqs.get_mut(number).is_some_and(|cq| cq.expire(now));
+            self.update_moderation(number, notify);
         }
         for number in self.retrying.clone() {
             let retry = self.qps.get(number).and_then(|qp| qp.retry);
@@ -64,15 +64,15 @@ impl Hca {
         for number in due.map(|(&number, _)| number).collect::<Vec<_>>() {
             match self.flush(number) {
                 Ok(true) => {
-                    self.in_error.insert(number, (now + LOOK_FIRST, LOOK_FIRST));
+                    self.in_error.insert(number, (now + POLL_FIRST, POLL_FIRST));
                 }
                 Ok(false) => {
                     if let Some((at, pause)) = self.in_error.get_mut(&number) {
-                        *pause = (*pause * 2).min(LOOK_LAST);
+                        *pause = (*pause * 2).min(POLL_LAST);
                         *at = now + *pause;
                     }
                 }
-                Err(error) => self.lose(number, &error),
+                Err(error) => self.catastrophic_error(number, &error),
             }
         }
     }
@@ -86,36 +86,36 @@ impl Hca {
                 Ok(false) => {
                     self.active.remove(&number);
                 }
-                Err(error) => self.lose(number, &error),
+                Err(error) => self.catastrophic_error(number, &error),
             }
-            self.break_peers();
+            self.apply_pending_errors();
         }
     }
 
-    /// Those that a request has broken go into error after its own completion: one of them may be the queue
-    /// pair that it was posted to.
-    fn break_peers(&mut self) {
-        for number in std::mem::take(&mut self.breaking) {
+    /// Where a request failed, the queue pairs enter the error state after its own completion: one of them
+    /// may be that which it was posted to.
+    fn apply_pending_errors(&mut self) {
+        for number in std::mem::take(&mut self.pending_errors) {
             let lives = |qp: &Qp| qp.state != State::Error;
             if self.qps.get(number).is_some_and(lives)
-                && let Err(error) = self.break_down(number)
+                && let Err(error) = self.enter_error_state(number)
             {
-                self.lose(number, &error);
+                self.catastrophic_error(number, &error);
             }
         }
     }
 
-    /// A queue pair whose own memory, or that of its completions, cannot be reached is lost: there is no
-    /// way to tell of each request.
-    pub(super) fn lose(&mut self, number: u32, error: &Error) {
-        log::error!("QP {number} is lost: {error}");
+    /// A queue pair whose own memory, or that of its completions, cannot be reached enters the error state
+    /// without completions of its requests.
+    pub(super) fn catastrophic_error(&mut self, number: u32, error: &Error) {
+        log::error!("QP {number}, catastrophic error: {error}");
         self.active.remove(&number);
         self.retrying.remove(&number);
         self.in_error.remove(&number);
         if let Some(qp) = self.qps.get_mut(number) {
-            qp.fail();
+            qp.set_error();
         }
-        self.tell(Kind::WqCatastrophic, number);
+        self.report(EventType::WqCatastrophic, number);
     }
 
     /// Executes one request; says whether there may be another that can be executed.
@@ -141,7 +141,7 @@ impl Hca {
         let (outcome, signalled) = match WorkRequest::parse(&wqe.bytes, qp.service.form()) {
             Ok(request) => {
                 log::trace!("QP {number}: request {}: {request:x?}", wqe.index);
-                (self.execute_send(number, &request), request.signalled)
+                (self.execute(number, &request), request.signalled)
             }
             Err(_) => (Outcome::Failed(Syndrome::LocalQpOperation), true),
         };
@@ -155,20 +155,20 @@ impl Hca {
                 self.retire_send(number, &wqe);
                 if signalled {
                     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-                    let entry = cqe::sent(number, wqe.control.opcode, wqe.index, bytes);
+                    let entry = cqe::requester(number, wqe.control.opcode, wqe.index, bytes);
                     self.complete_send(number, entry)?;
                 }
                 Ok(true)
             }
-            Outcome::NotReady { pause } => {
-                if self.wait(number, now + pause) {
+            Outcome::RnrNak { timer } => {
+                if self.schedule_retry(number, now + timer) {
                     return Ok(false);
                 }
-                self.fail(number, &wqe, Syndrome::RnrRetryExceeded)?;
+                self.complete_in_error(number, &wqe, Syndrome::RnrRetryExceeded)?;
                 Ok(false)
             }
             Outcome::Failed(why) => {
-                self.fail(number, &wqe, why)?;
+                self.complete_in_error(number, &wqe, why)?;
                 Ok(false)
             }
         }
@@ -181,7 +181,7 @@ impl Hca {
     }
 
     /// Whether the request may be tried again, at `at`.
-    fn wait(&mut self, number: u32, at: Instant) -> bool {
+    fn schedule_retry(&mut self, number: u32, at: Instant) -> bool {
         let Some(qp) = self.qps.get_mut(number) else {
             return false;
         };
@@ -199,34 +199,39 @@ impl Hca {
         true
     }
 
-    /// A request failed, and with it the queue pair.
-    fn fail(&mut self, number: u32, wqe: &SendWqe, why: Syndrome) -> Result<(), Error> {
+    /// Completes a request with an error, upon which the queue pair enters the error state.
+    fn complete_in_error(
+        &mut self,
+        number: u32,
+        wqe: &SendWqe,
+        why: Syndrome,
+    ) -> Result<(), Error> {
         self.retire_send(number, wqe);
         let side = Opcode::RequesterError;
-        let entry = cqe::failed(side, number, wqe.control.opcode, wqe.index, why);
+        let entry = cqe::error(side, number, wqe.control.opcode, wqe.index, why);
         self.complete_send(number, entry)?;
-        self.break_down(number)
+        self.enter_error_state(number)
     }
 
-    /// A queue pair goes into error, and everything that was posted with it.
-    pub(super) fn break_down(&mut self, number: u32) -> Result<(), Error> {
+    /// A queue pair enters the error state: what was posted is flushed.
+    pub(super) fn enter_error_state(&mut self, number: u32) -> Result<(), Error> {
         let Some(qp) = self.qps.get_mut(number) else {
             return Ok(());
         };
-        qp.fail();
+        qp.set_error();
         self.retrying.remove(&number);
         let shared = matches!(qp.receive, Receive::Shared(_));
         self.flush(number)?;
-        let next = Instant::now() + LOOK_FIRST;
-        self.in_error.insert(number, (next, LOOK_FIRST));
+        let next = Instant::now() + POLL_FIRST;
+        self.in_error.insert(number, (next, POLL_FIRST));
         if shared {
-            // It takes no more requests from the shared queue.
-            self.tell(Kind::LastWqe, number);
+            // It consumes no more requests of the shared queue.
+            self.report(EventType::LastWqe, number);
         }
         Ok(())
     }
 
-    /// Ends everything that was posted to a queue pair in error; says whether there was something.
+    /// Flushes what was posted to a queue pair in the error state; says whether there was something.
     pub(super) fn flush(&mut self, number: u32) -> Result<bool, Error> {
         let mut any = false;
         loop {
@@ -242,7 +247,7 @@ impl Hca {
                 qp.retire_send(&wqe);
                 let opcode = wqe.control.opcode;
                 let side = Opcode::RequesterError;
-                let entry = cqe::failed(side, number, opcode, wqe.index, Syndrome::Flushed);
+                let entry = cqe::error(side, number, opcode, wqe.index, Syndrome::Flushed);
                 self.complete_send(number, entry)?;
             } else if let Some((index, _)) = qp.consume_receive(&self.dma)? {
                 let cqn = self.field(number, qpc::cqn_rcv);
@@ -256,6 +261,6 @@ impl Hca {
 
     fn complete_send(&mut self, number: u32, entry: cqe::Bytes) -> Result<(), Error> {
         let cqn = self.field(number, qpc::cqn_snd);
-        self.complete(cqn, entry, false)
+        self.post_completion(cqn, entry, false)
     }
 }

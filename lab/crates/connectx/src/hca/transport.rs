@@ -11,14 +11,15 @@ use crate::scatter_gather::ScatterGather;
 use crate::wqe::{Operation, WorkRequest};
 
 impl Hca {
-    pub(super) fn execute_send(&mut self, number: u32, request: &WorkRequest) -> Outcome {
+    /// Executes a work request of QP `number`.
+    pub(super) fn execute(&mut self, number: u32, request: &WorkRequest) -> Outcome {
         let Some(qp) = self.qps.get(number) else {
             return Outcome::Done(0);
         };
         let (service, pd) = (qp.service, qp.pd());
         match (&request.operation, &request.address) {
             (Operation::Nop, _) => Outcome::Done(0),
-            (Operation::Umr(umr), _) => self.update_key(umr, &request.segments, pd, service),
+            (Operation::Umr(umr), _) => self.update_mkey(umr, &request.segments, pd, service),
             // Nobody manages anything here.
             (Operation::Send(_), Some(_)) if service == Service::Management => Outcome::Done(0),
             (Operation::Send(immediate), Some(address)) => {
@@ -26,14 +27,14 @@ impl Hca {
                     Ok(outcome) => outcome,
                     // It is the receiver's queues that could not be reached.
                     Err(error) => {
-                        self.lose(address.qpn, &error);
+                        self.catastrophic_error(address.qpn, &error);
                         Outcome::Done(0)
                     }
                 }
             }
             _ if service.is_connected() => {
                 let outcome = self.connected(number, request);
-                // What goes wrong at the other end is not heard of without acknowledgements.
+                // Without acknowledgements, an error of the other end is not known.
                 match outcome {
                     Outcome::Failed(
                         Syndrome::RemoteInvalidRequest
@@ -41,7 +42,7 @@ impl Hca {
                         | Syndrome::RemoteOperation
                         | Syndrome::RetryExceeded,
                     )
-                    | Outcome::NotReady { .. }
+                    | Outcome::RnrNak { .. }
                         if service == Service::UnreliableConnection =>
                     {
                         Outcome::Done(0)

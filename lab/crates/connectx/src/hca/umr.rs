@@ -11,7 +11,7 @@ use crate::wqe::{DataSegment, Umr};
 
 impl Hca {
     /// A change of a memory key.
-    pub(super) fn update_key(
+    pub(super) fn update_mkey(
         &mut self,
         umr: &Umr,
         list: &[DataSegment],

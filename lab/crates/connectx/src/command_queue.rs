@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command queue: takes commands out of guest memory and puts answers there.
+//! The command queue: fetches commands from guest memory and writes their answers there.
 
 use crate::dma::{Buffer, Dma};
 use crate::error::Error;
@@ -21,11 +21,11 @@ const INLINE: usize = 16;
 const BLOCK: usize = mailbox::data.width / 8;
 
 /// The command queue.
-pub struct Queue(Buffer);
+pub struct CommandQueue(Buffer);
 
-/// A command that was fetched.
-pub struct Fetched {
-    entry: usize,
+/// An entry that holds a command.
+pub struct Entry {
+    number: usize,
     /// What the driver sent.
     pub input: Vec<u8>,
     /// Bytes that it wants back.
@@ -34,7 +34,7 @@ pub struct Fetched {
     output: Vec<Buffer>,
 }
 
-impl Queue {
+impl CommandQueue {
     /// The queue at `addr`.
     pub fn new(addr: u64) -> Self {
         let len = 1 << (LOG_COMMANDS + LOG_STRIDE);
@@ -46,7 +46,7 @@ impl Queue {
         &self,
         dma: &Dma,
         entry: usize,
-    ) -> Result<Option<Result<Fetched, DeliveryStatus>>, Error> {
+    ) -> Result<Option<Result<Entry, DeliveryStatus>>, Error> {
         let mut bytes = [0; queue_entry::LAYOUT.len];
         dma.read(&self.0, offset(entry), &mut bytes)?;
         let owned = queue_entry::status_own.get(&bytes).to_le_bytes()[0] & HARDWARE;
@@ -58,15 +58,15 @@ impl Queue {
 
     /// Writes the answer and gives the entry back. The answer is cut or filled up to what the driver
     /// wants.
-    pub fn answer(&self, dma: &Dma, command: &Fetched, mut output: Vec<u8>) -> Result<(), Error> {
-        output.resize(command.output_len.max(INLINE), 0);
+    pub fn answer(&self, dma: &Dma, entry: &Entry, mut output: Vec<u8>) -> Result<(), Error> {
+        output.resize(entry.output_len.max(INLINE), 0);
         let (inline, rest) = output.split_at(INLINE);
-        for (block, to) in rest.chunks(BLOCK).zip(&command.output) {
+        for (block, to) in rest.chunks(BLOCK).zip(&entry.output) {
             dma.write(to, 0, block)?;
         }
-        let at = offset(command.entry) + (queue_entry::output.offset / 8) as u64;
+        let at = offset(entry.number) + (queue_entry::output.offset / 8) as u64;
         dma.write(&self.0, at, inline)?;
-        self.give_back(dma, command.entry, None)
+        self.give_back(dma, entry.number, None)
     }
 
     /// Gives an entry back, which was not understood if there is an `error`.
@@ -86,7 +86,7 @@ fn offset(entry: usize) -> u64 {
     (entry << LOG_STRIDE) as u64
 }
 
-fn take(dma: &Dma, entry: usize, bytes: &[u8]) -> Result<Fetched, DeliveryStatus> {
+fn take(dma: &Dma, entry: usize, bytes: &[u8]) -> Result<Entry, DeliveryStatus> {
     if queue_entry::kind.get(bytes) != KIND {
         return Err(DeliveryStatus::Descriptor);
     }
@@ -113,8 +113,8 @@ fn take(dma: &Dma, entry: usize, bytes: &[u8]) -> Result<Fetched, DeliveryStatus
     let blocks = output_len.saturating_sub(INLINE).div_ceil(BLOCK);
     let first = queue_entry::out_ptr.get(bytes);
     let output = chain(dma, entry, first, blocks, token, DeliveryStatus::OutPointer)?;
-    Ok(Fetched {
-        entry,
+    Ok(Entry {
+        number: entry,
         input,
         output_len,
         output,

@@ -4,15 +4,15 @@
 use crate::dma::{Buffer, Dma};
 use crate::error::Error;
 
-/// A ring: entries of one size, in a part of a buffer.
+/// A wq: entries of one size, in a part of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ring {
+pub struct Wq {
     offset: u64,
     log_entries: u32,
     log_stride: u32,
 }
 
-impl Ring {
+impl Wq {
     /// 2^`log_entries` entries of 2^`log_stride` bytes from `offset` on; both are below 32.
     pub fn new(offset: u64, log_entries: u32, log_stride: u32) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Ring {
         1 << self.log_stride
     }
 
-    /// Fills `data` from entry `index` on; the ring goes on at its beginning.
+    /// Fills `data` from entry `index` on; the wq goes on at its beginning.
     pub fn read(
         self,
         dma: &Dma,
@@ -44,7 +44,7 @@ impl Ring {
         let room = usize::try_from(self.len() - at).unwrap_or(usize::MAX);
         let (front, back) = data.split_at_mut(room.min(data.len()));
         dma.read(buffer, self.offset + at, front)?;
-        // What is longer than the ring is no request; its end repeats the ring.
+        // What is longer than the wq is no request; its end repeats the wq.
         for part in back.chunks_mut(usize::try_from(self.len()).unwrap_or(usize::MAX)) {
             dma.read(buffer, self.offset, part)?;
         }
