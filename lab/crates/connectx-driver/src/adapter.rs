@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The adapter: bring-up, and every command as a method.
 
-use crate::command::{Commands, Failure, command};
+use crate::command::{Commands, Error, command};
 use crate::completion::{self, Cq, CqOptions};
 use crate::event::{self, Eq, Event};
 use crate::function::Function;
+use crate::guest_memory::{Area, GuestMemory};
 use crate::key::{Key, Umr, access};
-use crate::memory::{Area, Memory};
 use crate::qp::{Connection, Qp, QpOptions, Receive};
-use crate::request::{Request, Segment};
+use crate::request::{Request, Sge};
 use crate::srq::{Srq, SrqOptions};
 use crate::wait::wait_for;
 use connectx::ifc::{
@@ -51,7 +51,7 @@ pub struct Adapter {
     /// The function.
     pub function: Function,
     /// Memory that it may access.
-    pub memory: Memory,
+    pub memory: GuestMemory,
     /// The command queue.
     pub commands: Commands,
     /// The page of doorbells that is rung.
@@ -66,7 +66,7 @@ pub struct Adapter {
 impl Adapter {
     /// Maps `memory`, switches the function on and makes the command queue.
     #[must_use]
-    pub fn new(mut function: Function, memory: &Memory) -> Self {
+    pub fn new(mut function: Function, memory: &GuestMemory) -> Self {
         function.map(memory).expect("memory is taken");
         function.enable(true);
         let commands = Commands::new(&mut function, memory);
@@ -86,7 +86,7 @@ impl Adapter {
 
     /// What mlx5_core does until the device is there, without the queries: from ENABLE_HCA to the event
     /// queues.
-    pub fn bring_up(&mut self) -> Result<(), Failure> {
+    pub fn bring_up(&mut self) -> Result<(), Error> {
         self.simple(0x104, 0)?; // ENABLE_HCA
         self.simple(0x10a, 0)?; // QUERY_ISSI
         self.simple(0x107, 0)?; // QUERY_PAGES
@@ -107,7 +107,7 @@ impl Adapter {
     }
 
     /// Undoes the bring-up. The objects that were made since then should be gone already.
-    pub fn tear_down(&mut self) -> Result<(), Failure> {
+    pub fn tear_down(&mut self) -> Result<(), Error> {
         self.destroy_queues()?;
         self.simple(0x103, 0)?; // TEARDOWN_HCA
         self.simple(0x105, 0)?; // DISABLE_HCA
@@ -115,7 +115,7 @@ impl Adapter {
     }
 
     /// Destroys what the bring-up made.
-    pub fn destroy_queues(&mut self) -> Result<(), Failure> {
+    pub fn destroy_queues(&mut self) -> Result<(), Error> {
         let told = [self.completion_eq.take(), self.async_eq.take()];
         for eq in told.into_iter().flatten() {
             self.destroy_eq(eq.number)?;
@@ -134,7 +134,7 @@ impl Adapter {
 
     /// Executes a command that wants `output_len` bytes back: by polling until there is an event queue for
     /// commands, then by its event.
-    pub fn execute(&mut self, input: &[u8], output_len: usize) -> Result<Vec<u8>, Failure> {
+    pub fn execute(&mut self, input: &[u8], output_len: usize) -> Result<Vec<u8>, Error> {
         let prepared = self.commands.prepare(input, output_len);
         self.commands.start(&mut self.function, &prepared);
         match self.command_eq.take() {
@@ -151,7 +151,7 @@ impl Adapter {
     }
 
     /// A command that names one object at most; the number that comes back.
-    pub fn simple(&mut self, opcode: u16, number: u32) -> Result<u32, Failure> {
+    pub fn simple(&mut self, opcode: u16, number: u32) -> Result<u32, Error> {
         let mut input = command(opcode, SHORT);
         request::number.set(&mut input, number.into());
         // The longest of these answers, so that none is cut.
@@ -165,13 +165,13 @@ impl Adapter {
         layout: Layout,
         context: (Field, &[(Field, u64)]),
         list: &[u64],
-    ) -> Result<u32, Failure> {
+    ) -> Result<u32, Error> {
         let mut input = command(opcode, layout.len);
         fill(&mut input, context);
         self.create_with(input, list)
     }
 
-    fn create_with(&mut self, mut input: Vec<u8>, list: &[u64]) -> Result<u32, Failure> {
+    fn create_with(&mut self, mut input: Vec<u8>, list: &[u64]) -> Result<u32, Error> {
         input.extend(list.iter().flat_map(|entry| entry.to_be_bytes()));
         let output = self.execute(&input, SHORT)?;
         Ok(reply::number.get32(&output))
@@ -180,7 +180,7 @@ impl Adapter {
     // Event queues.
 
     /// CREATE_EQ: 2^`log_size` entries, for these kinds of events.
-    pub fn create_eq(&mut self, log_size: u32, vector: u32, kinds: &[u8]) -> Result<Eq, Failure> {
+    pub fn create_eq(&mut self, log_size: u32, vector: u32, kinds: &[u8]) -> Result<Eq, Error> {
         let ring = self.memory.pages(event::ENTRY << log_size);
         Eq::clear(&ring);
         let mut input = command(0x301, create_eq_in::LAYOUT.len);
@@ -205,7 +205,7 @@ impl Adapter {
     }
 
     /// DESTROY_EQ.
-    pub fn destroy_eq(&mut self, number: u32) -> Result<(), Failure> {
+    pub fn destroy_eq(&mut self, number: u32) -> Result<(), Error> {
         self.simple(0x302, number).map(drop)
     }
 
@@ -244,13 +244,13 @@ impl Adapter {
     // Completion queues.
 
     /// CREATE_CQ.
-    pub fn create_cq(&mut self, options: CqOptions) -> Result<Cq, Failure> {
+    pub fn create_cq(&mut self, options: CqOptions) -> Result<Cq, Error> {
         let eq = self.completion_eq.as_ref().map_or(0, |eq| eq.number);
         self.create_cq_on(eq, options)
     }
 
     /// CREATE_CQ, on any event queue.
-    pub fn create_cq_on(&mut self, eq: u32, options: CqOptions) -> Result<Cq, Failure> {
+    pub fn create_cq_on(&mut self, eq: u32, options: CqOptions) -> Result<Cq, Error> {
         let ring = self.memory.pages(completion::ENTRY << options.log_size);
         Cq::clear(&ring);
         let doorbell = self.memory.pages(8);
@@ -276,12 +276,12 @@ impl Adapter {
     }
 
     /// DESTROY_CQ.
-    pub fn destroy_cq(&mut self, number: u32) -> Result<(), Failure> {
+    pub fn destroy_cq(&mut self, number: u32) -> Result<(), Error> {
         self.simple(0x401, number).map(drop)
     }
 
     /// MODIFY_CQ: other memory. The consumer goes there when it comes to the completion that says so.
-    pub fn resize_cq(&mut self, cq: &mut Cq, log_size: u32) -> Result<(), Failure> {
+    pub fn resize_cq(&mut self, cq: &mut Cq, log_size: u32) -> Result<(), Error> {
         let ring = self.memory.pages(completion::ENTRY << log_size);
         Cq::clear(&ring);
         let mut input = command(0x403, modify_cq_in::LAYOUT.len);
@@ -295,7 +295,7 @@ impl Adapter {
     }
 
     /// MODIFY_CQ: an event waits for `count` completions, or for `period` microseconds.
-    pub fn moderate_cq(&mut self, cq: &Cq, count: u16, period: u16) -> Result<(), Failure> {
+    pub fn moderate_cq(&mut self, cq: &Cq, count: u16, period: u16) -> Result<(), Error> {
         let mut input = command(0x403, modify_cq_in::LAYOUT.len);
         modify_cq_in::cqn.set(&mut input, cq.number.into());
         modify_cq_in::modify_field_select_resize_field_select.set(&mut input, 3);
@@ -325,27 +325,27 @@ impl Adapter {
     // Domains and keys.
 
     /// ALLOC_PD.
-    pub fn alloc_pd(&mut self) -> Result<u32, Failure> {
+    pub fn alloc_pd(&mut self) -> Result<u32, Error> {
         self.simple(0x800, 0)
     }
 
     /// DEALLOC_PD.
-    pub fn dealloc_pd(&mut self, pd: u32) -> Result<(), Failure> {
+    pub fn dealloc_pd(&mut self, pd: u32) -> Result<(), Error> {
         self.simple(0x801, pd).map(drop)
     }
 
     /// ALLOC_XRCD.
-    pub fn alloc_xrcd(&mut self) -> Result<u32, Failure> {
+    pub fn alloc_xrcd(&mut self) -> Result<u32, Error> {
         self.simple(0x80e, 0)
     }
 
     /// DEALLOC_XRCD.
-    pub fn dealloc_xrcd(&mut self, xrcd: u32) -> Result<(), Failure> {
+    pub fn dealloc_xrcd(&mut self, xrcd: u32) -> Result<(), Error> {
         self.simple(0x80f, xrcd).map(drop)
     }
 
     /// CREATE_MKEY; the key.
-    pub fn create_key(&mut self, key: &Key) -> Result<u32, Failure> {
+    pub fn create_key(&mut self, key: &Key) -> Result<u32, Error> {
         let mut input = command(0x200, create_mkey_in::LAYOUT.len);
         fill(
             &mut input,
@@ -365,21 +365,21 @@ impl Adapter {
     }
 
     /// A key for all of `area`, whose addresses are its own.
-    pub fn register(&mut self, pd: u32, rights: u32, area: &Area) -> Result<u32, Failure> {
+    pub fn register(&mut self, pd: u32, rights: u32, area: &Area) -> Result<u32, Error> {
         let pages = area.page_list();
         let key = Key::translated(pd, rights, area.addr(), area.len(), 12, &pages);
         self.create_key(&key)
     }
 
     /// DESTROY_MKEY.
-    pub fn destroy_key(&mut self, key: u32) -> Result<(), Failure> {
+    pub fn destroy_key(&mut self, key: u32) -> Result<(), Error> {
         self.simple(0x202, key >> 8).map(drop)
     }
 
     // Shared receive queues.
 
     /// CREATE_SRQ.
-    pub fn create_srq(&mut self, options: SrqOptions) -> Result<Srq, Failure> {
+    pub fn create_srq(&mut self, options: SrqOptions) -> Result<Srq, Error> {
         let ring = self.memory.pages(Srq::len(options.log_size));
         let doorbell = self.memory.pages(4);
         let context = [
@@ -403,12 +403,12 @@ impl Adapter {
     }
 
     /// DESTROY_SRQ.
-    pub fn destroy_srq(&mut self, number: u32) -> Result<(), Failure> {
+    pub fn destroy_srq(&mut self, number: u32) -> Result<(), Error> {
         self.simple(0x701, number).map(drop)
     }
 
     /// ARM_RQ: an event is wanted when fewer than `limit` requests are left.
-    pub fn arm_srq(&mut self, srq: &Srq, limit: u16) -> Result<(), Failure> {
+    pub fn arm_srq(&mut self, srq: &Srq, limit: u16) -> Result<(), Error> {
         let mut input = command(0x703, arm_rq_in::LAYOUT.len);
         arm_rq_in::srq_number.set(&mut input, srq.number.into());
         arm_rq_in::lwm.set(&mut input, limit.into());
@@ -418,7 +418,7 @@ impl Adapter {
     // Queue pairs.
 
     /// CREATE_QP.
-    pub fn create_qp(&mut self, options: QpOptions) -> Result<Qp, Failure> {
+    pub fn create_qp(&mut self, options: QpOptions) -> Result<Qp, Error> {
         let ring = self.memory.pages(Qp::len(&options));
         let doorbell = self.memory.pages(8);
         let (kind, srqn) = match options.receive {
@@ -455,7 +455,7 @@ impl Adapter {
     }
 
     /// DESTROY_QP.
-    pub fn destroy_qp(&mut self, number: u32) -> Result<(), Failure> {
+    pub fn destroy_qp(&mut self, number: u32) -> Result<(), Error> {
         self.simple(0x501, number).map(drop)
     }
 
@@ -468,7 +468,7 @@ impl Adapter {
         values: &[(Field, u64)],
         path: &[(Field, u64)],
         gid: Option<[u8; 16]>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let mut input = command(opcode, rst2init_qp_in::LAYOUT.len);
         rst2init_qp_in::qpn.set(&mut input, qpn.into());
         rst2init_qp_in::opt_param_mask.set(&mut input, optional.into());
@@ -484,7 +484,7 @@ impl Adapter {
     }
 
     /// RST2INIT_QP.
-    pub fn to_init(&mut self, qp: &Qp, to: &Connection) -> Result<(), Failure> {
+    pub fn to_init(&mut self, qp: &Qp, to: &Connection) -> Result<(), Error> {
         // As the kernel's driver does, which allows no reads and atomics so early.
         let write = u64::from(to.access & access::REMOTE_WRITE != 0);
         let values = [
@@ -497,7 +497,7 @@ impl Adapter {
     }
 
     /// INIT2RTR_QP.
-    pub fn to_rtr(&mut self, qp: &Qp, to: &Connection) -> Result<(), Failure> {
+    pub fn to_rtr(&mut self, qp: &Qp, to: &Connection) -> Result<(), Error> {
         let allows = |right| u64::from(to.access & right != 0);
         let values = [
             (qpc::mtu, 5),
@@ -514,7 +514,7 @@ impl Adapter {
     }
 
     /// RTR2RTS_QP.
-    pub fn to_rts(&mut self, qp: &Qp, to: &Connection) -> Result<(), Failure> {
+    pub fn to_rts(&mut self, qp: &Qp, to: &Connection) -> Result<(), Error> {
         let values = [
             (qpc::retry_count, 7),
             (qpc::rnr_retry, to.rnr_retry.into()),
@@ -524,19 +524,19 @@ impl Adapter {
     }
 
     /// All the way from reset to ready to send.
-    pub fn connect(&mut self, qp: &Qp, to: &Connection) -> Result<(), Failure> {
+    pub fn connect(&mut self, qp: &Qp, to: &Connection) -> Result<(), Error> {
         self.to_init(qp, to)?;
         self.to_rtr(qp, to)?;
         self.to_rts(qp, to)
     }
 
     /// 2ERR_QP.
-    pub fn to_error(&mut self, qp: &Qp) -> Result<(), Failure> {
+    pub fn to_error(&mut self, qp: &Qp) -> Result<(), Error> {
         self.simple(0x507, qp.number).map(drop)
     }
 
     /// 2RST_QP; its queues are empty afterwards.
-    pub fn to_reset(&mut self, qp: &mut Qp) -> Result<(), Failure> {
+    pub fn to_reset(&mut self, qp: &mut Qp) -> Result<(), Error> {
         self.simple(0x50a, qp.number)?;
         (qp.send_next, qp.receive_next) = (0, 0);
         qp.doorbell.write(0, &[0; 8]);
@@ -544,7 +544,7 @@ impl Adapter {
     }
 
     /// QUERY_QP: the context.
-    pub fn query_qp(&mut self, qp: &Qp) -> Result<Vec<u8>, Failure> {
+    pub fn query_qp(&mut self, qp: &Qp) -> Result<Vec<u8>, Error> {
         let mut input = command(0x50b, SHORT);
         request::number.set(&mut input, qp.number.into());
         let output = self.execute(&input, query_qp_out::LAYOUT.len)?;
@@ -552,7 +552,7 @@ impl Adapter {
     }
 
     /// The state that QUERY_QP says, see [`crate::state`].
-    pub fn qp_state(&mut self, qp: &Qp) -> Result<u32, Failure> {
+    pub fn qp_state(&mut self, qp: &Qp) -> Result<u32, Error> {
         Ok(qpc::state.get32(&self.query_qp(qp)?))
     }
 
@@ -589,7 +589,7 @@ impl Adapter {
                 .collect();
             let area = self.memory.pages(bytes.len() as u64);
             area.write(0, &bytes);
-            Segment {
+            Sge {
                 key,
                 addr: area.addr(),
                 len: u32::try_from(bytes.len()).expect("a list of less than 4 GiB"),

@@ -2,7 +2,7 @@
 //! The command queue: 32 entries in memory, with chains of mailboxes for what is longer than 16 bytes.
 
 use crate::function::Function;
-use crate::memory::{Area, Memory};
+use crate::guest_memory::{Area, GuestMemory};
 use crate::wait::wait_for;
 use connectx::wire::{mailbox, queue_entry, reply, request};
 use thiserror::Error;
@@ -27,7 +27,7 @@ const STRIDE: u64 = 1024;
 
 /// Why a command was not done.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Failure {
+pub enum Error {
     /// It was not understood: the delivery status.
     #[error("delivery status {0:#x}")]
     Delivery(u8),
@@ -61,7 +61,7 @@ pub struct Prepared {
 
 /// The command queue.
 pub struct Commands {
-    memory: Memory,
+    memory: GuestMemory,
     queue: Area,
     /// Mailboxes of each entry that are free.
     spare: Vec<Vec<Area>>,
@@ -71,7 +71,7 @@ pub struct Commands {
 
 impl Commands {
     /// Makes a queue and tells the device where it is.
-    pub fn new(function: &mut Function, memory: &Memory) -> Self {
+    pub fn new(function: &mut Function, memory: &GuestMemory) -> Self {
         let queue = memory.pages(ENTRIES as u64 * ENTRY);
         let addr = queue.addr();
         let word = |value: u64| u32::try_from(value & 0xffff_ffff).expect("masked");
@@ -172,7 +172,7 @@ impl Commands {
     }
 
     /// The answer to a command whose entry was given back.
-    pub fn finish(&mut self, prepared: Prepared) -> Result<Vec<u8>, Failure> {
+    pub fn finish(&mut self, prepared: Prepared) -> Result<Vec<u8>, Error> {
         let at = prepared.number as u64 * ENTRY;
         let entry: [u8; queue_entry::LAYOUT.len] = self.queue.bytes(at);
         let delivery = queue_entry::status_own.get(&entry).to_le_bytes()[0] >> 1;
@@ -187,8 +187,8 @@ impl Commands {
         spare.extend(prepared.output);
         match (delivery, reply::status.get(&output).to_le_bytes()[0]) {
             (0, 0) => Ok(output),
-            (0, status) => Err(Failure::Status(status)),
-            (delivery, _) => Err(Failure::Delivery(delivery)),
+            (0, status) => Err(Error::Status(status)),
+            (delivery, _) => Err(Error::Delivery(delivery)),
         }
     }
 }

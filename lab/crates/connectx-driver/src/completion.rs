@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Completion queues.
 
-use crate::memory::Area;
+use crate::guest_memory::Area;
 use crate::wait::wait_for;
 use connectx::wire::{cqe, err_cqe};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Event queues.
 
-use crate::memory::Area;
+use crate::guest_memory::Area;
 use connectx::wire::eqe;
 
 /// Bytes of an entry.
@@ -19,9 +19,9 @@ pub struct Event {
 impl Event {
     /// A completion queue has something new.
     pub const COMPLETION: u8 = 0x00;
-    /// A completion queue is lost.
+    /// A completion queue overran.
     pub const CQ_ERROR: u8 = 0x04;
-    /// A queue pair is lost.
+    /// A queue pair whose memory cannot be reached is in the error state.
     pub const WQ_CATASTROPHIC: u8 = 0x05;
     /// Commands have ended.
     pub const COMMAND: u8 = 0x0a;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The PCI function: configuration space, BAR 0, MSI-X, reset.
 
-use crate::memory::Memory;
+use crate::guest_memory::GuestMemory;
 use devices::client::{Client, ClientError};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -52,13 +52,13 @@ impl Function {
     }
 
     /// Gives it `memory`, for DMA.
-    pub fn map(&mut self, memory: &Memory) -> Result<(), ClientError> {
+    pub fn map(&mut self, memory: &GuestMemory) -> Result<(), ClientError> {
         let fd = memory.file().as_fd();
         self.client.dma_map(0, memory.base(), memory.len(), fd)
     }
 
     /// Takes `memory` away.
-    pub fn unmap(&mut self, memory: &Memory) -> Result<(), ClientError> {
+    pub fn unmap(&mut self, memory: &GuestMemory) -> Result<(), ClientError> {
         self.client.dma_unmap(memory.base(), memory.len())
     }
 

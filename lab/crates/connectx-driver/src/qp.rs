@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Queue pairs.
 
+use crate::guest_memory::Area;
 use crate::key::access;
-use crate::memory::Area;
-use crate::request::{BLOCK, Request, Segment};
+use crate::request::{BLOCK, Request, Sge};
 use crate::srq::END_OF_LIST;
 
 /// States of a queue pair.
@@ -185,16 +185,19 @@ impl Qp {
     }
 
     /// Posts a receive request. There is no doorbell for that but the record.
-    pub fn post_receive(&mut self, segments: &[Segment]) {
+    pub fn post_receive(&mut self, list: &[Sge]) {
         let count = 1u64 << self.options.log_receive;
         let at = u64::from(self.receive_next) % count * Self::STRIDE;
-        let end = Segment {
+        let end = Sge {
             key: END_OF_LIST,
             addr: 0,
             len: 0,
         };
-        let mut bytes: Vec<u8> = segments.iter().flat_map(|one| one.to_bytes()).collect();
-        assert!(bytes.len() as u64 <= Self::STRIDE, "too many segments");
+        let mut bytes: Vec<u8> = list.iter().flat_map(|one| one.to_bytes()).collect();
+        assert!(
+            bytes.len() as u64 <= Self::STRIDE,
+            "too many scatter-gather entries"
+        );
         if (bytes.len() as u64) < Self::STRIDE {
             bytes.extend(end.to_bytes());
         }

@@ -9,9 +9,9 @@ use connectx::wire::{address, atomic, control, data, remote, umr, xrc};
 const SEGMENT: usize = 16;
 pub(crate) const BLOCK: usize = 64;
 
-/// Memory of a key.
+/// A scatter-gather entry: memory of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct Sge {
     /// The key.
     pub key: u32,
     /// In the key's address space.
@@ -20,7 +20,7 @@ pub struct Segment {
     pub len: u32,
 }
 
-impl Segment {
+impl Sge {
     /// As it lies in a queue.
     #[must_use]
     pub fn to_bytes(self) -> [u8; SEGMENT] {
@@ -127,7 +127,7 @@ impl Request {
 
     /// A change of a memory key; its translations lie in `list`.
     #[must_use]
-    pub fn umr(change: &Umr, list: Option<Segment>) -> Self {
+    pub fn umr(change: &Umr, list: Option<Sge>) -> Self {
         let mut segment = vec![0; umr::LAYOUT.len];
         segment[0] = change.flags;
         let octoword = change.first / 2;
@@ -186,8 +186,8 @@ impl Request {
 
     /// With this piece of memory, or into it.
     #[must_use]
-    pub fn data(mut self, segment: Segment) -> Self {
-        self.bytes.extend(segment.to_bytes());
+    pub fn data(mut self, sge: Sge) -> Self {
+        self.bytes.extend(sge.to_bytes());
         self
     }
 

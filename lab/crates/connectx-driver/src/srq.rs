@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shared receive queues.
 
-use crate::memory::Area;
-use crate::request::Segment;
+use crate::guest_memory::Area;
+use crate::request::Sge;
 use connectx::wire::srq_next;
 
 /// The key that ends the list of a receive request.
 pub(crate) const END_OF_LIST: u32 = 0x100;
-/// Bytes of a request: what names the next one, and one segment.
+/// Bytes of a request: what names the next one, and one scatter-gather entry.
 const STRIDE: u64 = 32;
 
 /// What a shared receive queue is to be.
@@ -48,12 +48,12 @@ impl Srq {
     }
 
     /// Posts a receive request, and says which one will be `following` it.
-    pub fn post(&mut self, segment: Segment, following: u16) {
+    pub fn post(&mut self, sge: Sge, following: u16) {
         let mut next = [0; srq_next::LAYOUT.len];
         srq_next::next_wqe_index.set(&mut next, following.into());
         let at = u64::from(self.next) * STRIDE;
         self.ring.write(at, &next);
-        self.ring.write(at + 16, &segment.to_bytes());
+        self.ring.write(at + 16, &sge.to_bytes());
         self.next = following;
         self.posted = self.posted.wrapping_add(1);
         self.doorbell.store(0, self.posted.into());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The adapter that is measured: served by a process of its own as for a guest, driven from here.
 
-use crate::{Adapter, Connection, Cq, CqOptions, Failure, Function, Memory, Qp, QpOptions};
+use crate::{Adapter, Connection, Cq, CqOptions, Function, GuestMemory, Qp, QpOptions};
 use rustix::process::Pid;
 use std::error::Error;
 use std::fs;
@@ -31,7 +31,7 @@ pub struct Device {
 impl Device {
     /// Brings up the adapter that `process` serves on `socket`.
     pub fn connect(socket: &Path, process: impl Process + 'static) -> Result<Self, Box<dyn Error>> {
-        let memory = Memory::new(BASE, SIZE)?;
+        let memory = GuestMemory::new(BASE, SIZE)?;
         let mut adapter = Adapter::new(Function::connect(socket)?, &memory);
         adapter.bring_up()?;
         Ok(Self {
@@ -60,7 +60,7 @@ impl Device {
     }
 
     /// A queue pair that is connected with itself, and where its requests complete.
-    pub(super) fn loopback(&mut self) -> Result<(Qp, Cq, u32), Failure> {
+    pub(super) fn loopback(&mut self) -> Result<(Qp, Cq, u32), crate::Error> {
         let pd = self.adapter.alloc_pd()?;
         let cq = self.adapter.create_cq(CqOptions {
             log_size: 8,

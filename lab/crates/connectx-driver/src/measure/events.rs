@@ -3,7 +3,7 @@
 
 use super::device::Device;
 use super::measurement::{Measurement, float};
-use crate::{Adapter, Cq, Eq, Failure, Qp, Request, wait_for};
+use crate::{Adapter, Cq, Eq, Error, Qp, Request, wait_for};
 use std::time::{Duration, Instant};
 
 const COMMANDS: usize = 5000;
@@ -13,13 +13,13 @@ const COUNT: u16 = 16;
 const PERIOD: u16 = 4095;
 
 /// The measurements.
-pub fn measure(device: &mut Device) -> Result<Vec<Measurement>, Failure> {
+pub fn measure(device: &mut Device) -> Result<Vec<Measurement>, Error> {
     let mut measurements = commands(&mut device.adapter)?;
     measurements.extend(interrupts(device)?);
     Ok(measurements)
 }
 
-fn commands(adapter: &mut Adapter) -> Result<Vec<Measurement>, Failure> {
+fn commands(adapter: &mut Adapter) -> Result<Vec<Measurement>, Error> {
     let group = "A command, by the clock";
     let (mut queries, mut reads) = (vec![], vec![]);
     for _ in 0..COMMANDS {
@@ -56,7 +56,7 @@ fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-fn interrupts(device: &mut Device) -> Result<Vec<Measurement>, Failure> {
+fn interrupts(device: &mut Device) -> Result<Vec<Measurement>, Error> {
     let (mut qp, mut cq, _) = device.loopback()?;
     let adapter = &mut device.adapter;
     let unarmed = count(adapter, &mut qp, &mut cq, false, 1);

@@ -5,7 +5,7 @@ use super::device::{Device, Process};
 use super::measurement::{Measurement, float};
 use crate::{
     Adapter, Area, Completion, Connection, Cq, CqOptions, Key, Qp, QpOptions, Receive, Request,
-    Segment, Umr, access,
+    Sge, Umr, access,
 };
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,7 +137,7 @@ impl Transfers {
     }
 
     fn run(&mut self, adapter: &mut Adapter) -> Result<()> {
-        let source = Segment {
+        let source = Sge {
             key: self.key,
             addr: self.buffer.addr(),
             len: MESSAGE,

@@ -3,7 +3,7 @@
 
 use super::device::Device;
 use super::measurement::{Bound, Measurement, float};
-use crate::{Area, Completion, Cq, Qp, Request, Segment, access};
+use crate::{Area, Completion, Cq, Qp, Request, Sge, access};
 use fabric::trace::{BINARY_FILE, Reader, finish};
 use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
@@ -109,8 +109,8 @@ struct Transfer {
     device: Device,
     qp: Qp,
     cq: Cq,
-    source: Segment,
-    target: Segment,
+    source: Sge,
+    target: Sge,
 }
 
 impl Transfer {
@@ -122,7 +122,7 @@ impl Transfer {
         let target = device.adapter.memory.pages(VOLUME as u64);
         let mut register = |area: &Area| {
             let key = device.adapter.register(pd, access::ALL, area)?;
-            Ok::<_, crate::Failure>(Segment {
+            Ok::<_, crate::Error>(Sge {
                 key,
                 addr: area.addr(),
                 len: MESSAGE,
@@ -145,7 +145,7 @@ impl Transfer {
         let before = self.settled()?;
         for number in 0..MESSAGES {
             let offset = number * u64::from(MESSAGE);
-            let source = Segment {
+            let source = Sge {
                 addr: self.source.addr + offset,
                 ..self.source
             };

@@ -150,7 +150,7 @@ fn any_request_completes_and_its_queue_pair_works_again() {
         for (segment, offset) in with_key {
             let place = segment * 16..segment * 16 + 16;
             if let Some(place) = request.get_mut(place) {
-                place.copy_from_slice(&end.segment(offset, 8).to_bytes());
+                place.copy_from_slice(&end.sge(offset, 8).to_bytes());
             }
         }
         control::opcode.set(&mut request, opcode.into());

@@ -32,7 +32,7 @@ fn destroyed(adapter: &mut Adapter) -> Vec<&'static str> {
             }
             match adapter.simple(opcode, number) {
                 Ok(_) => found.push(kind),
-                Err(failure) => assert_eq!(failure, BAD_RESOURCE, "{kind} {number:#x}"),
+                Err(error) => assert_eq!(error, BAD_RESOURCE, "{kind} {number:#x}"),
             }
         }
     }
@@ -107,7 +107,7 @@ fn a_driver_that_comes_back_may_have_its_queue_elsewhere() {
     }
     let (mut a, b) = lab.pair(QpOptions::RC);
     a.area.write(0, &pattern(64, 1));
-    let write = Request::write(b.key, b.at(0)).data(a.segment(0, 64));
+    let write = Request::write(b.key, b.at(0)).data(a.sge(0, 64));
     lab.run_well(&mut a, &write);
     assert_eq!(b.area.bytes::<64>(0)[..], pattern(64, 1));
 }

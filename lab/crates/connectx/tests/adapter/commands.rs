@@ -5,7 +5,7 @@ use crate::harness::{BAD_QP_STATE, BAD_RESOURCE, BUSY, Lab, cases, words};
 use connectx::ifc::create_mkey_in;
 use connectx::wire::{mailbox, queue_entry};
 use connectx_driver::{
-    Adapter, CqOptions, Failure, Key, Prepared, QpOptions, Receive, SrqOptions, access, command,
+    Adapter, CqOptions, Error, Key, Prepared, QpOptions, Receive, SrqOptions, access, command,
 };
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -24,7 +24,7 @@ fn long() -> Vec<u8> {
 }
 
 /// Starts a command whose entry and mailboxes may have been changed; how it ended.
-fn submit(adapter: &mut Adapter, prepared: Prepared) -> Result<(), Failure> {
+fn submit(adapter: &mut Adapter, prepared: Prepared) -> Result<(), Error> {
     adapter.commands.start(&mut adapter.function, &prepared);
     adapter.commands.wait(&prepared);
     adapter.commands.finish(prepared).map(drop)
@@ -78,7 +78,7 @@ fn each_delivery_error_has_its_status() {
         let mut prepared = lab.adapter.commands.prepare(&long(), long().len());
         change(&mut prepared);
         let got = submit(&mut lab.adapter, prepared);
-        assert_eq!(got, Err(Failure::Delivery(status)), "{what}");
+        assert_eq!(got, Err(Error::Delivery(status)), "{what}");
         lab.adapter.simple(0x10a, 0).unwrap();
     }
 }
@@ -148,7 +148,7 @@ fn a_command_of_any_length_and_content_is_answered() {
         let adapter = &mut lab.borrow_mut().adapter;
         match adapter.execute(&input, output_len) {
             Ok(output) => prop_assert_eq!(output.len(), output_len),
-            Err(failure) => prop_assert!(matches!(failure, Failure::Status(_)), "{}", failure),
+            Err(error) => prop_assert!(matches!(error, Error::Status(_)), "{}", error),
         }
         prop_assert!(adapter.simple(0x10a, 0).is_ok());
     });
@@ -161,7 +161,7 @@ fn every_length_up_to_the_whole_command_is_answered() {
         for len in (8..=0x120).step_by(4) {
             let answer = lab.adapter.execute(&command(opcode, len), 16);
             assert!(
-                !matches!(answer, Err(Failure::Delivery(_))),
+                !matches!(answer, Err(Error::Delivery(_))),
                 "{opcode:#x} of {len} bytes: {answer:?}"
             );
         }
@@ -257,7 +257,7 @@ fn a_key_with_an_enormous_table_is_refused() {
     let enormous = Key::pooled(pd, 1 << 32);
     assert_eq!(
         lab.adapter.create_key(&enormous),
-        Err(Failure::Status(8)),
+        Err(Error::Status(8)),
         "more than the device may keep"
     );
     // As many as for 4 GiB in pages of 4 KiB.
@@ -274,7 +274,7 @@ fn commands_are_refused_as_often_as_it_was_asked_for() {
     let mut lab = Lab::new();
     lab.adapter.function.write(REFUSE, 0x0800_0002);
     for _ in 0..2 {
-        assert_eq!(lab.adapter.alloc_pd(), Err(Failure::Status(NO_RESOURCES)));
+        assert_eq!(lab.adapter.alloc_pd(), Err(Error::Status(NO_RESOURCES)));
     }
     let pd = lab.adapter.alloc_pd().unwrap();
     lab.adapter.dealloc_pd(pd).unwrap();

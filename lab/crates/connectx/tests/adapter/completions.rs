@@ -184,7 +184,7 @@ fn only_solicited_completions_and_errors_are_told_if_that_is_wanted() {
     lab.adapter.arm_cq(&mut b.cq, true);
     for solicited in [false, true] {
         b.receive(0, 64);
-        let send = Request::send().data(a.segment(0, 8));
+        let send = Request::send().data(a.sge(0, 8));
         let send = if solicited { send.solicited() } else { send };
         lab.run_well(&mut a, &send);
         b.cq.wait();
@@ -194,7 +194,7 @@ fn only_solicited_completions_and_errors_are_told_if_that_is_wanted() {
     lab.adapter.update_eq(&eq, true);
     lab.adapter.arm_cq(&mut b.cq, true);
     b.receive(0, 4);
-    let send = Request::send().data(a.segment(0, 8));
+    let send = Request::send().data(a.sge(0, 8));
     lab.adapter.post(&mut a.qp, &send);
     assert_eq!(b.cq.wait().opcode, Completion::RECEIVE_ERROR);
     assert_eq!(wait_for("the event", || eq.poll()).number(), b.cq.number);
@@ -208,7 +208,7 @@ fn who_wants_to_hear_of_everything_does_not_want_less_by_asking_again() {
     lab.adapter.arm_cq(&mut b.cq, false);
     lab.adapter.arm_cq(&mut b.cq, true);
     b.receive(0, 64);
-    let send = Request::send().data(a.segment(0, 8));
+    let send = Request::send().data(a.sge(0, 8));
     lab.run_well(&mut a, &send);
     wait_for("the event", || eq.poll());
 }

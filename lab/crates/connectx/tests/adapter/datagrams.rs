@@ -2,7 +2,7 @@
 //! Datagrams: they arrive behind room for a route header, or nobody hears of them.
 
 use crate::harness::{End, LOCAL_LENGTH, LOCAL_OPERATION, LOCAL_PROTECTION, Lab, pattern};
-use connectx_driver::{Address, Completion, Connection, QpOptions, Request, Segment, state};
+use connectx_driver::{Address, Completion, Connection, QpOptions, Request, Sge, state};
 
 const QKEY: u32 = 0x1111_1111;
 /// Bytes of a global route header.
@@ -42,7 +42,7 @@ fn a_datagram_arrives_with_and_without_a_route() {
             Some(immediate) => Request::send_imm(immediate),
         };
         let to = Address { gid, ..address(&b) };
-        let request = request.to(&to).data(a.segment(0, 100));
+        let request = request.to(&to).data(a.sge(0, 100));
         assert_eq!(lab.run_well(&mut a, &request).bytes, 100);
         let arrived = b.cq.wait();
         let (opcode, word) = match immediate {
@@ -118,13 +118,10 @@ fn a_sender_hears_of_its_own_mistakes() {
     let mut lab = Lab::new();
     let (mut a, mut b) = two(&mut lab);
     let to = address(&b);
-    let foreign = b.segment(0, 8);
+    let foreign = b.sge(0, 8);
     for (request, syndrome) in [
         (Request::send().to(&to).data(foreign), LOCAL_PROTECTION),
-        (
-            Request::send().to(&to).data(a.segment(0, 4097)),
-            LOCAL_LENGTH,
-        ),
+        (Request::send().to(&to).data(a.sge(0, 4097)), LOCAL_LENGTH),
         (
             Request::write(b.key, b.at(0)).inline(b"no"),
             LOCAL_OPERATION,
@@ -144,15 +141,15 @@ fn a_receiver_hears_of_its_own_mistakes() {
     let mut lab = Lab::new();
     let (mut a, mut b) = two(&mut lab);
     let send = Request::send().to(&address(&b)).inline(b"text");
-    let foreign = Segment {
+    let foreign = Sge {
         len: 0x100,
-        ..a.segment(0, 0)
+        ..a.sge(0, 0)
     };
-    for (segment, syndrome) in [
+    for (sge, syndrome) in [
         (foreign, LOCAL_PROTECTION),
-        (b.segment(0, ROUTE + 3), LOCAL_LENGTH),
+        (b.sge(0, ROUTE + 3), LOCAL_LENGTH),
     ] {
-        b.qp.post_receive(&[segment]);
+        b.qp.post_receive(&[sge]);
         lab.run_well(&mut a, &send);
         let failed = b.cq.wait();
         assert_eq!(

@@ -113,7 +113,7 @@ fn the_memory_of_a_destroyed_key_is_not_reached() {
 /// Posts writes that take a while.
 fn post_long_writes(lab: &mut Lab, a: &mut End, b: &End, count: usize) {
     let len = u32::try_from(a.area.len()).unwrap();
-    let write = Request::write(b.key, b.at(0)).data(a.segment(0, len));
+    let write = Request::write(b.key, b.at(0)).data(a.sge(0, len));
     for _ in 0..count {
         lab.adapter.post(&mut a.qp, &write);
     }
@@ -175,7 +175,7 @@ fn without_bus_mastering_nothing_is_sent_and_the_device_lives() {
     // Others are not lost, nor are commands.
     let (mut a, b) = lab.pair(QpOptions::RC);
     a.area.write(0, &pattern(100, 1));
-    let write = Request::write(b.key, b.at(0)).data(a.segment(0, 100));
+    let write = Request::write(b.key, b.at(0)).data(a.sge(0, 100));
     lab.run_well(&mut a, &write);
     assert_eq!(b.area.part(0, 100).to_vec(), pattern(100, 1));
 }

@@ -47,7 +47,7 @@ fn a_queue_pair_whose_memory_is_nowhere_is_lost_alone() {
         lab.adapter.ring(&mut lost.qp, doorbell);
         lab.adapter.simple(0x10a, 0).unwrap();
         a.area.write(0, &pattern(32, round));
-        let write = Request::write(b.key, b.at(0)).data(a.segment(0, 32));
+        let write = Request::write(b.key, b.at(0)).data(a.sge(0, 32));
         lab.run_well(&mut a, &write);
         assert_eq!(b.area.bytes::<32>(0)[..], pattern(32, round));
     }
@@ -58,7 +58,7 @@ fn a_queue_pair_whose_memory_is_nowhere_is_lost_alone() {
 fn completions_that_cannot_be_written_lose_their_queue_pair() {
     let mut lab = Lab::new();
     let (mut a, _) = lab.pair(QpOptions::RC);
-    let far = connectx_driver::Memory::new(0x20_0000_0000, 0x10_0000).unwrap();
+    let far = connectx_driver::GuestMemory::new(0x20_0000_0000, 0x10_0000).unwrap();
     lab.adapter.function.map(&far).unwrap();
     let near = std::mem::replace(&mut lab.adapter.memory, far);
     let cq = lab.adapter.create_cq(CqOptions::default()).unwrap();
@@ -79,7 +79,7 @@ fn completions_that_cannot_be_written_lose_their_queue_pair() {
 #[test]
 fn events_that_cannot_be_written_stop_nothing() {
     let mut lab = Lab::new();
-    let far = connectx_driver::Memory::new(0x20_0000_0000, 0x10_0000).unwrap();
+    let far = connectx_driver::GuestMemory::new(0x20_0000_0000, 0x10_0000).unwrap();
     lab.adapter.function.map(&far).unwrap();
     let near = std::mem::replace(&mut lab.adapter.memory, far);
     let eq = lab.adapter.create_eq(2, 3, &[]).unwrap();

@@ -4,8 +4,8 @@
 use crate::log_lines;
 use connectx::ConnectXConfig;
 use connectx_driver::{
-    Adapter, Area, Completion, Connection, Cq, CqOptions, Failure, Function, Key, Memory, Qp,
-    QpOptions, Request, Segment, access, state,
+    Adapter, Area, Completion, Connection, Cq, CqOptions, Error, Function, GuestMemory, Key, Qp,
+    QpOptions, Request, Sge, access, state,
 };
 use devices::{Endpoint, Running, Topology};
 use fabric::trace::{BINARY_FILE, Reader, Record};
@@ -21,11 +21,11 @@ const BASE: u64 = 0x1_0000_0000;
 const SIZE: u64 = 1 << 30;
 
 /// Command statuses.
-pub const BAD_OPCODE: Failure = Failure::Status(0x02);
-pub const BAD_RESOURCE: Failure = Failure::Status(0x05);
-pub const BUSY: Failure = Failure::Status(0x06);
-pub const BAD_QP_STATE: Failure = Failure::Status(0x10);
-pub const BAD_SIZE: Failure = Failure::Status(0x40);
+pub const BAD_OPCODE: Error = Error::Status(0x02);
+pub const BAD_RESOURCE: Error = Error::Status(0x05);
+pub const BUSY: Error = Error::Status(0x06);
+pub const BAD_QP_STATE: Error = Error::Status(0x10);
+pub const BAD_SIZE: Error = Error::Status(0x40);
 
 /// Syndromes of completions.
 pub const LOCAL_LENGTH: u8 = 0x01;
@@ -85,7 +85,7 @@ impl Lab {
                 device: Box::new(ConnectXConfig::default()),
             }],
         });
-        let memory = Memory::new(BASE, SIZE).unwrap();
+        let memory = GuestMemory::new(BASE, SIZE).unwrap();
         let adapter = Adapter::new(Function::connect(&socket).unwrap(), &memory);
         Self {
             adapter,
@@ -219,8 +219,8 @@ pub struct End {
 
 impl End {
     /// A part of its memory.
-    pub fn segment(&self, offset: u64, len: u32) -> Segment {
-        Segment {
+    pub fn sge(&self, offset: u64, len: u32) -> Sge {
+        Sge {
             key: self.key,
             addr: self.area.addr() + offset,
             len,
@@ -229,8 +229,8 @@ impl End {
 
     /// Posts a receive request for a part of its memory.
     pub fn receive(&mut self, offset: u64, len: u32) {
-        let segment = self.segment(offset, len);
-        self.qp.post_receive(&[segment]);
+        let sge = self.sge(offset, len);
+        self.qp.post_receive(&[sge]);
     }
 
     /// The address of a part of its memory.

@@ -2,7 +2,7 @@
 //! Hints: a key's processing hint and index become what the control register says at that moment.
 
 use crate::harness::Lab;
-use connectx_driver::{Area, Completion, Key, QpOptions, Request, Segment, Umr, access};
+use connectx_driver::{Area, Completion, Key, QpOptions, Request, Sge, Umr, access};
 use fabric::trace::{HOST, Object, ObjectKind};
 use tlp::{Hint, Ph, SteeringTag, Tlp};
 
@@ -80,11 +80,11 @@ fn the_control_register_decides_what_a_key_s_hint_becomes() {
         let target = hinted(&mut lab, b.pd, &b.area, ph, index);
         let source = hinted(&mut lab, a.pd, &a.area, ph, index);
         let from = lab.requests().len();
-        let segment = Segment {
+        let sge = Sge {
             key: source,
-            ..a.segment(0, 300)
+            ..a.sge(0, 300)
         };
-        let write = Request::write(target, b.at(0)).data(segment);
+        let write = Request::write(target, b.at(0)).data(sge);
         lab.run_well(&mut a, &write);
         for (area, writes) in [(&a.area, false), (&b.area, true)] {
             let seen = hints(&lab, from, area, writes);
@@ -102,7 +102,7 @@ fn only_the_memory_of_the_key_is_hinted() {
     lab.adapter.function.set_steering_tag(1, 0x1234);
     let (mut a, b) = lab.pair(QpOptions::RC);
     let target = hinted(&mut lab, b.pd, &b.area, 2, 1);
-    let write = Request::write(target, b.at(0)).data(a.segment(0, 300));
+    let write = Request::write(target, b.at(0)).data(a.sge(0, 300));
     lab.run_well(&mut a, &write);
     for (request, is_write) in lab.requests() {
         let is_target = is_write && b.area.contains(request.addr());
@@ -117,11 +117,11 @@ fn the_trace_says_for_which_key_a_request_is() {
     let target = hinted(&mut lab, b.pd, &b.area, 0, 0);
     let source = hinted(&mut lab, a.pd, &a.area, 0, 0);
     let from = lab.trace().len();
-    let segment = Segment {
+    let sge = Sge {
         key: source,
-        ..a.segment(0, 300)
+        ..a.sge(0, 300)
     };
-    let write = Request::write(target, b.at(0)).data(segment);
+    let write = Request::write(target, b.at(0)).data(sge);
     lab.run_well(&mut a, &write);
     let mut others = 0;
     for record in &lab.trace()[from..] {
@@ -192,7 +192,7 @@ fn changes_during_traffic_never_give_a_hint_that_is_half_set() {
     update(&mut lab, TAGS[0]);
     let (mut a, b) = lab.pair(QpOptions::RC);
     let target = hinted(&mut lab, b.pd, &b.area, 2, 1);
-    let write = Request::write(target, b.at(0)).data(a.segment(0, 0x8000));
+    let write = Request::write(target, b.at(0)).data(a.sge(0, 0x8000));
     let mut tags = TAGS.into_iter().cycle();
     for _ in 0..10 {
         // An odd number of changes: however slow the device is, it sees another tag than the last time.
@@ -220,7 +220,7 @@ fn nothing_is_hinted_after_the_requester_was_switched_off() {
     update(&mut lab, 0x1122);
     let (mut a, b) = lab.pair(QpOptions::RC);
     let target = hinted(&mut lab, b.pd, &b.area, 2, 1);
-    let write = Request::write(target, b.at(0)).data(a.segment(0, 0x1_0000));
+    let write = Request::write(target, b.at(0)).data(a.sge(0, 0x1_0000));
     lab.run_well(&mut a, &write);
     let before = hints(&lab, 0, &b.area, true);
     assert!(!before.is_empty() && before.iter().all(Option::is_some));

@@ -3,7 +3,7 @@
 
 use crate::harness::{End, KEY_CHANGE, LOCAL_OPERATION, LOCAL_PROTECTION, Lab, REMOTE_ACCESS};
 use connectx::ifc::mkc;
-use connectx_driver::{Area, Key, QpOptions, Request, Segment, Umr, access, mask, state};
+use connectx_driver::{Area, Key, QpOptions, Request, Sge, Umr, access, mask, state};
 
 /// Where a region begins in its own address space.
 const START: u64 = 0x7f00_0000_0000;
@@ -291,7 +291,7 @@ fn a_change_that_does_not_fit_is_refused() {
         (bench.all, 32, LOCAL_OPERATION),
         (bench.a.key, 64, LOCAL_PROTECTION),
     ] {
-        let list = Segment {
+        let list = Sge {
             key: segment_key,
             addr: at,
             len,

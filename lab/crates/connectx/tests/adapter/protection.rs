@@ -5,9 +5,7 @@ use crate::harness::{
     End, FLUSHED, LOCAL_LENGTH, LOCAL_OPERATION, LOCAL_PROTECTION, Lab, REMOTE_ACCESS,
     REMOTE_INVALID, REMOTE_OPERATION, RETRY_EXCEEDED,
 };
-use connectx_driver::{
-    Completion, Connection, Event, Key, QpOptions, Request, Segment, access, state,
-};
+use connectx_driver::{Completion, Connection, Event, Key, QpOptions, Request, Sge, access, state};
 
 const ALL_BUT_WRITE: u32 = access::ALL & !access::REMOTE_WRITE;
 
@@ -45,7 +43,7 @@ fn is_refused(lab: &mut Lab, a: &mut End, b: &mut End, request: &Request, syndro
 }
 
 /// Requests of all kinds that read or write `local`.
-fn all_with(b: &End, local: Segment) -> [(Request, bool); 6] {
+fn all_with(b: &End, local: Sge) -> [(Request, bool); 6] {
     let at = b.at(0);
     [
         (Request::write(b.key, at).data(local), false),
@@ -77,7 +75,7 @@ fn a_bad_local_key_is_a_local_protection_error() {
         ("round the end of all addresses", good, u64::MAX - 3, 8),
     ] {
         println!("{what}");
-        for (request, _) in all_with(&b, Segment { key, addr, len }) {
+        for (request, _) in all_with(&b, Sge { key, addr, len }) {
             fails_locally(&mut lab, &mut a, &mut b, &request, LOCAL_PROTECTION);
         }
     }
@@ -91,7 +89,7 @@ fn a_local_key_needs_the_right() {
         let rights = access::ALL & !right;
         let key = lab.adapter.register(a.pd, rights, &a.area).unwrap();
         let (addr, len) = (a.at(0), 8);
-        for (request, request_writes) in all_with(&b, Segment { key, addr, len }) {
+        for (request, request_writes) in all_with(&b, Sge { key, addr, len }) {
             if writes == request_writes {
                 fails_locally(&mut lab, &mut a, &mut b, &request, LOCAL_PROTECTION);
             }
@@ -109,17 +107,17 @@ fn nothing_is_there_where_a_key_has_no_translation() {
         Key::translated(end.pd, access::ALL, end.at(0), 0x2000, 12, &[page])
     };
     let local = lab.adapter.create_key(&hole(&a)).unwrap();
-    let segment = Segment {
+    let sge = Sge {
         key: local,
         addr: a.at(0xff8),
         len: 16,
     };
-    let write = Request::write(b.key, b.at(0)).data(segment);
+    let write = Request::write(b.key, b.at(0)).data(sge);
     fails_locally(&mut lab, &mut a, &mut b, &write, LOCAL_PROTECTION);
     let remote = lab.adapter.create_key(&hole(&b)).unwrap();
-    let write = Request::write(remote, b.at(0xff8)).data(a.segment(0, 16));
+    let write = Request::write(remote, b.at(0xff8)).data(a.sge(0, 16));
     is_refused(&mut lab, &mut a, &mut b, &write, REMOTE_ACCESS);
-    let read = Request::read(remote, b.at(0xff8)).data(a.segment(0, 16));
+    let read = Request::read(remote, b.at(0xff8)).data(a.sge(0, 16));
     is_refused(&mut lab, &mut a, &mut b, &read, REMOTE_ACCESS);
 }
 
@@ -146,7 +144,7 @@ fn a_bad_remote_key_is_a_remote_access_error() {
             Request::fetch_add(key, addr & !7, 1),
             Request::compare_swap(key, addr & !7, 1, 2),
         ] {
-            let request = request.data(a.segment(0, 8));
+            let request = request.data(a.sge(0, 8));
             is_refused(&mut lab, &mut a, &mut b, &request, REMOTE_ACCESS);
         }
     }
@@ -154,7 +152,7 @@ fn a_bad_remote_key_is_a_remote_access_error() {
 
 /// The three kinds of remote access and their rights.
 fn remote_kinds(key: u32, b: &End, a: &End) -> [(Request, u32); 3] {
-    let (at, local) = (b.at(0), a.segment(0, 8));
+    let (at, local) = (b.at(0), a.sge(0, 8));
     [
         (Request::write(key, at).data(local), access::REMOTE_WRITE),
         (Request::read(key, at).data(local), access::REMOTE_READ),
@@ -210,9 +208,9 @@ fn a_receive_request_that_cannot_be_used_fails_on_both_sides() {
         ("it does not allow that", read_only, b.at(0)),
     ] {
         println!("{what}");
-        b.qp.post_receive(&[Segment { key, addr, len: 64 }]);
+        b.qp.post_receive(&[Sge { key, addr, len: 64 }]);
         b.receive(0, 64);
-        let send = Request::send().data(a.segment(0, 8));
+        let send = Request::send().data(a.sge(0, 8));
         assert_eq!(lab.run_badly(&mut a, &send), REMOTE_OPERATION);
         let failed = b.cq.wait();
         assert_eq!(failed.opcode, Completion::RECEIVE_ERROR);
@@ -229,7 +227,7 @@ fn a_message_that_is_too_long_fails_on_both_sides() {
     let mut lab = Lab::new();
     let (mut a, mut b) = lab.pair(QpOptions::RC);
     b.receive(0, 63);
-    let send = Request::send().data(a.segment(0, 64));
+    let send = Request::send().data(a.sge(0, 64));
     assert_eq!(lab.run_badly(&mut a, &send), REMOTE_INVALID);
     assert_eq!(b.cq.wait().syndrome, LOCAL_LENGTH);
     assert_eq!(lab.state(&b), state::ERROR);
@@ -282,11 +280,11 @@ fn a_request_that_makes_no_sense_is_a_local_operation_error() {
         Request::new(Request::READ),
         Request::new(Request::FETCH_ADD),
         Request::new(Request::UMR),
-        Request::fetch_add(b.key, b.at(0), 1).data(a.segment(0, 4)),
+        Request::fetch_add(b.key, b.at(0), 1).data(a.sge(0, 4)),
     ] {
         fails_locally(&mut lab, &mut a, &mut b, &request, LOCAL_OPERATION);
     }
-    let odd = Request::fetch_add(b.key, b.at(4), 1).data(a.segment(0, 8));
+    let odd = Request::fetch_add(b.key, b.at(4), 1).data(a.sge(0, 8));
     is_refused(&mut lab, &mut a, &mut b, &odd, REMOTE_INVALID);
 }
 

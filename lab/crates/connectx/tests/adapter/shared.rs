@@ -5,7 +5,7 @@ use crate::harness::{
     End, LOCAL_LENGTH, LOCAL_PROTECTION, Lab, REMOTE_INVALID, REMOTE_OPERATION, RNR_EXCEEDED,
 };
 use connectx_driver::{
-    Completion, CqOptions, Event, QpOptions, Receive, Request, Segment, Srq, SrqOptions, state,
+    Completion, CqOptions, Event, QpOptions, Receive, Request, Sge, Srq, SrqOptions, state,
 };
 
 /// A shared queue of eight requests in a domain of its own, with memory for them.
@@ -30,8 +30,8 @@ impl Shared {
 
     /// Posts the next request, for 64 bytes at its number, and says which one follows.
     fn post(&mut self, number: u64, following: u16) {
-        let segment = self.own.segment(number * 64, 64);
-        self.srq.post(segment, following);
+        let sge = self.own.sge(number * 64, 64);
+        self.srq.post(sge, following);
     }
 }
 
@@ -116,7 +116,7 @@ fn the_domain_of_a_shared_queue_is_its_own() {
     let mut shared = Shared::new(&mut lab, 0, 0);
     let (mut a, mut b) = connected(&mut lab, &shared);
     // Memory of the queue pair's domain is not memory of the queue's.
-    let foreign = b.segment(0, 64);
+    let foreign = b.sge(0, 64);
     shared.srq.post(foreign, 1);
     let send = Request::send().inline(b"text");
     assert_eq!(lab.run_badly(&mut a, &send), REMOTE_OPERATION);
@@ -186,7 +186,7 @@ fn a_queue_of_another_domain_must_not_be_named() {
     let mut foreign = Shared::new(&mut lab, other, shared.own.cq.number);
     foreign.post(0, 1);
     let (key, at) = (foreign.own.key, foreign.own.at(0));
-    let local = a.segment(0, 8);
+    let local = a.sge(0, 8);
     for request in [
         Request::send().inline(b"text"),
         Request::write(key, at).inline(b"text"),
@@ -208,7 +208,7 @@ fn a_queue_of_another_domain_must_not_be_named() {
 #[test]
 fn a_shared_queue_that_cannot_be_reached_loses_the_receiver_alone() {
     let mut lab = Lab::new();
-    let far = connectx_driver::Memory::new(0x20_0000_0000, 0x10_0000).unwrap();
+    let far = connectx_driver::GuestMemory::new(0x20_0000_0000, 0x10_0000).unwrap();
     lab.adapter.function.map(&far).unwrap();
     let near = std::mem::replace(&mut lab.adapter.memory, far);
     let pd = lab.adapter.alloc_pd().unwrap();
@@ -240,7 +240,7 @@ fn a_list_that_ends_at_once_has_no_room() {
     let mut lab = Lab::new();
     let mut shared = Shared::new(&mut lab, 0, 0);
     let (mut a, mut b) = connected(&mut lab, &shared);
-    let end_of_list = Segment {
+    let end_of_list = Sge {
         key: 0x100,
         addr: 0,
         len: 64,

@@ -2,7 +2,7 @@
 //! What connected queue pairs do for each other when all is well.
 
 use crate::harness::{End, LOCAL_OPERATION, Lab, RNR_EXCEEDED, cases, pattern};
-use connectx_driver::{Completion, Connection, QpOptions, Request, Segment, access, state};
+use connectx_driver::{Completion, Connection, QpOptions, Request, Sge, access, state};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn a_write_arrives_and_the_peer_does_not_hear_of_it() {
     for service in [QpOptions::RC, QpOptions::UC] {
         let (mut a, mut b) = lab.pair(service);
         a.area.write(0x100, &pattern(5000, 3));
-        let write = Request::write(b.key, b.at(0x777)).data(a.segment(0x100, 5000));
+        let write = Request::write(b.key, b.at(0x777)).data(a.sge(0x100, 5000));
         let completion = lab.run_well(&mut a, &write);
         assert_eq!(completion.qpn, a.qp.number);
         assert_eq!(completion.request, Request::WRITE);
@@ -32,7 +32,7 @@ fn a_write_with_immediate_data_takes_a_receive_request() {
         let (mut a, mut b) = lab.pair(service);
         b.receive(0x8000, 16);
         a.area.write(0, &pattern(64, 5));
-        let write = Request::write_imm(b.key, b.at(0), 0xcafe_f00d).data(a.segment(0, 64));
+        let write = Request::write_imm(b.key, b.at(0), 0xcafe_f00d).data(a.sge(0, 64));
         lab.run_well(&mut a, &write);
         let arrived = b.cq.wait();
         assert_eq!(arrived.opcode, Completion::WRITTEN);
@@ -57,7 +57,7 @@ fn messages_take_receive_requests_in_their_order() {
                 0 => Request::send(),
                 _ => Request::send_imm(number.into()),
             };
-            let request = request.data(a.segment(0, 48));
+            let request = request.data(a.sge(0, 48));
             lab.run_well(&mut a, &request);
             let arrived = b.cq.wait();
             let (opcode, immediate) = match number % 2 {
@@ -77,7 +77,7 @@ fn a_read_brings_what_the_peer_has() {
     let mut lab = Lab::new();
     let (mut a, b) = lab.pair(QpOptions::RC);
     b.area.write(0x123, &pattern(9000, 7));
-    let read = Request::read(b.key, b.at(0x123)).data(a.segment(0x456, 9000));
+    let read = Request::read(b.key, b.at(0x123)).data(a.sge(0x456, 9000));
     assert_eq!(lab.run_well(&mut a, &read).bytes, 9000);
     assert_eq!(a.area.part(0x456, 9000).to_vec(), pattern(9000, 7));
 }
@@ -86,7 +86,7 @@ fn a_read_brings_what_the_peer_has() {
 fn an_unreliable_connection_does_not_read() {
     let mut lab = Lab::new();
     let (mut a, b) = lab.pair(QpOptions::UC);
-    let read = Request::read(b.key, b.at(0)).data(a.segment(0, 8));
+    let read = Request::read(b.key, b.at(0)).data(a.sge(0, 8));
     assert_eq!(lab.run_badly(&mut a, &read), LOCAL_OPERATION);
 }
 
@@ -103,7 +103,7 @@ fn atomics_change_memory_and_bring_what_was_there() {
         (Request::compare_swap(key, at, 11, 100), 11, 100),
         (Request::compare_swap(key, at, 11, 200), 100, 100),
     ] {
-        let request = request.data(a.segment(0x10, 8));
+        let request = request.data(a.sge(0x10, 8));
         assert_eq!(lab.run_well(&mut a, &request).bytes, 8);
         assert_eq!((value(&a, 0x10), value(&b, 8)), (before, after));
     }
@@ -141,9 +141,9 @@ fn pieces_are_gathered_and_scattered_across_pages() {
             let len = len.min(left);
             left -= len;
             message.extend(a.area.part(offset, len.into()).to_vec());
-            send = send.data(a.segment(offset, len));
+            send = send.data(a.sge(offset, len));
         }
-        let segments: Vec<Segment> = to.iter().map(|&(at, len)| b.segment(at, len)).collect();
+        let segments: Vec<Sge> = to.iter().map(|&(at, len)| b.sge(at, len)).collect();
         b.qp.post_receive(&segments);
         b.area.write(0, &vec![0; 0x1_0000]);
         // What the pieces make of memory, one after the other.
@@ -202,7 +202,7 @@ fn a_queue_pair_may_be_its_own_peer() {
     lab.adapter.connect(&end.qp, &own).unwrap();
     end.area.write(0, &pattern(100, 1));
     end.receive(0x1000, 200);
-    let send = Request::send().data(end.segment(0, 100));
+    let send = Request::send().data(end.sge(0, 100));
     lab.adapter.post(&mut end.qp, &send);
     let opcodes = [end.cq.wait().opcode, end.cq.wait().opcode];
     assert_eq!(opcodes, [Completion::RECEIVED, Completion::SENT]);

@@ -14,7 +14,7 @@ pub(crate) const PAGE: u64 = 0x1000;
 /// A piece of guest memory at one address on the bus. What is taken of it is never given back, so an
 /// address belongs to one object for good, also after its end.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Inner>);
+pub struct GuestMemory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -23,7 +23,7 @@ struct Inner {
     next: AtomicU64,
 }
 
-impl Memory {
+impl GuestMemory {
     /// `len` bytes at `base` on the bus, whole pages.
     pub fn new(base: u64, len: u64) -> io::Result<Self> {
         // As QEMU calls it, so that it counts as the guest's in whoever maps it.
@@ -86,7 +86,7 @@ impl Memory {
 /// A part of memory.
 #[derive(Clone, Debug)]
 pub struct Area {
-    memory: Memory,
+    memory: GuestMemory,
     addr: u64,
     len: u64,
 }
