@@ -59,7 +59,7 @@ pub struct Adapter {
     command_eq: Option<Eq>,
     /// Events that are not completions, since the bring-up.
     pub async_eq: Option<Eq>,
-    /// Where completions are told.
+    /// Where armed completion queues post their events.
     pub completion_eq: Option<Eq>,
 }
 

@@ -12,7 +12,7 @@
 //! together with [`config::ConfigBuilder`], makes an [`Interrupt`] of it, and hands over a [`Model`],
 //! which the client's accesses to the BARs reach. Requests of peers reach its [`fabric::Completer`],
 //! if it has one. Requests of its own it sends by a [`fabric::Requester`] of the port that it finds in
-//! the [`Context`] of a register write, from a thread of its own. [`registers`] and [`SharedMemory`]
+//! the [`Context`] of a register write, from a thread of its own. [`mmio`] and [`SharedMemory`]
 //! are what a BAR can be made of.
 //!
 //! # How to run them
@@ -70,9 +70,9 @@ mod function;
 pub mod ids;
 pub mod initiator;
 mod interrupt;
-mod memory;
+pub mod mmio;
 mod monitor;
-pub mod registers;
+mod shared_memory;
 mod topology;
 mod vtd;
 
@@ -82,5 +82,5 @@ pub use device::{Device, Parts, Slot};
 pub use function::{Context, Model};
 pub use initiator::InitiatorConfig;
 pub use interrupt::Interrupt;
-pub use memory::SharedMemory;
+pub use shared_memory::SharedMemory;
 pub use topology::{Endpoint, Error, Running, Topology, serve};

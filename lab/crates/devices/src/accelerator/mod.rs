@@ -60,8 +60,8 @@ use crate::{
     function::{Context, Model},
     ids,
     interrupt::Interrupt,
-    memory::SharedMemory,
-    registers,
+    mmio,
+    shared_memory::SharedMemory,
 };
 use fabric::Completer;
 use std::{
@@ -274,7 +274,7 @@ impl Accelerator {
     fn read_bar(&self, bar: usize, offset: u64, data: &mut [u8]) {
         match bar {
             PAYLOAD => self.memory.read(offset, data),
-            _ => registers::read(offset, data, |at| self.register(at)),
+            _ => mmio::read(offset, data, |at| self.register(at)),
         }
     }
 }
@@ -283,8 +283,8 @@ impl Partition {
     fn register(self, offset: usize) -> u32 {
         match offset {
             0x00 => self.writes,
-            0x08 => registers::low(self.bytes),
-            0x0c => registers::high(self.bytes),
+            0x08 => mmio::low(self.bytes),
+            0x0c => mmio::high(self.bytes),
             0x10 => self.last.map_or(0, |hint| {
                 u32::from(hint.tag.value()) | u32::from(hint.tag.is_extended()) << 16
             }),

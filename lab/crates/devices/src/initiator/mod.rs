@@ -59,7 +59,7 @@ use crate::{
     function::{Context, Model},
     ids,
     interrupt::Interrupt,
-    registers as words,
+    mmio,
 };
 use engine::{Engine, Job, Shared, lock};
 use hint::{BadHint, Gated, Wanted, gate};
@@ -268,11 +268,11 @@ impl Model for Initiator {
         if shared.registers.is_busy() && self.crash.load(Ordering::Relaxed) {
             crash::now();
         }
-        words::read(offset, data, |at| shared.registers.read(at));
+        mmio::read(offset, data, |at| shared.registers.read(at));
     }
 
     fn bar_write(&mut self, context: &Context<'_>, _bar: usize, offset: u64, data: &[u8]) {
-        words::write(offset, data, |at, value| {
+        mmio::write(offset, data, |at, value| {
             let action = lock(&self.shared).registers.write(at, value);
             match action {
                 Action::None => {}

@@ -2,7 +2,7 @@
 //! The initiator's registers.
 
 use super::hint::Wanted;
-use crate::registers::{high, low};
+use crate::mmio::{high, low};
 use tlp::Bdf;
 
 /// ASCII "TPHI".

@@ -245,8 +245,8 @@ fn a_copy_is_checked() {
     let mut registers = Registers::default();
     let set = |registers: &mut Registers, src: u64, addr: u64, len: u32| {
         for (at, value) in [(0x10, addr), (0x18, src)] {
-            registers.write(at, crate::registers::low(value));
-            registers.write(at + 4, crate::registers::high(value));
+            registers.write(at, crate::mmio::low(value));
+            registers.write(at + 4, crate::mmio::high(value));
         }
         registers.write(0x20, len);
         registers.copy()
