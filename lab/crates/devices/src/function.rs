@@ -314,7 +314,7 @@ fn within(offset: u64, len: usize, size: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::InitiatorConfig;
+    use crate::config::{CompleterType, ConfigBuilder, Identity, MsiX, Pcie};
     use fabric::{DmaError, Fabric, Iommu, trace::Tap};
     use std::sync::Mutex;
     use tlp::{Bdf, Mode};
@@ -336,7 +336,25 @@ mod tests {
 
     fn function_on(fabric: &Fabric) -> Function {
         let port = fabric.attach("function", ID, None).unwrap();
-        let config = InitiatorConfig::default().config_space(Mode::Flit, 0);
+        let config = ConfigBuilder::new(
+            Identity {
+                vendor: 0x1af4,
+                device: 0x10ff,
+                class: 0,
+                revision: 0,
+            },
+            Pcie {
+                completer: CompleterType::None,
+                mode: Mode::Flit,
+            },
+        )
+        .msix(MsiX {
+            vectors: 1,
+            bar: 0,
+            table: 0x1000,
+            pending: 0x1800,
+        })
+        .build();
         let interrupt = Arc::new(Interrupt::new(&config));
         let mut function = Function::new("function", config, port, interrupt, Box::new(Nothing));
         let memory = tempfile::tempfile().unwrap();
@@ -409,9 +427,9 @@ mod tests {
 
     /// Translates every page to itself; keeps which ones.
     #[derive(Default)]
-    struct Identity(Mutex<Vec<u64>>);
+    struct OneToOne(Mutex<Vec<u64>>);
 
-    impl Iommu for Identity {
+    impl Iommu for OneToOne {
         fn translate(&self, _requester: Bdf, page: u64) -> io::Result<Option<u64>> {
             self.0.lock().unwrap().push(page);
             Ok(Some(page))
@@ -420,7 +438,7 @@ mod tests {
 
     #[test]
     fn what_is_mapped_without_descriptor_is_for_the_iommu_to_know() {
-        let iommu = Arc::new(Identity::default());
+        let iommu = Arc::new(OneToOne::default());
         let fabric = Fabric::with_iommu(Mode::Flit, Tap::discard(), iommu.clone());
         let mut function = function_on(&fabric);
         function

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The PCI Express and MSI-X capabilities.
 
-use super::{ConfigBuilder, DEVCTL};
+use super::image::{DEVCTL, Image};
 use tlp::{Mode, SteeringTag};
 
 /// TPH completer type: Device Capabilities 2, bits 13:12.
@@ -60,45 +60,45 @@ const MAX_PAYLOAD_CODE: u32 = 2;
 pub(super) const MAX_PAYLOAD: usize = 128 << MAX_PAYLOAD_CODE;
 
 impl Pcie {
-    pub(super) fn place(self, builder: &mut ConfigBuilder) -> usize {
-        let at = builder.capability(0x10, 0x3c);
+    pub(super) fn place(self, image: &mut Image) -> usize {
+        let at = image.capability(0x10, 0x3c);
         // Version 2, endpoint, flit mode supported.
-        builder.set16(at + 2, 1 << 15 | 2);
+        image.set16(at + 2, 1 << 15 | 2);
 
         // Device Capabilities: 8-bit tags, L0s and L1 latency without limit, role-based error
         // reporting, function level reset.
         let latency = 0b111 << 6 | 0b111 << 9;
-        builder.set32(
+        image.set32(
             at + 0x04,
             MAX_PAYLOAD_CODE | 1 << 5 | latency | 1 << 15 | 1 << 28,
         );
         // Device Control: error reporting, relaxed ordering, payload size, extended tags,
         // no snoop, read request size. Initiate FLR reads as 0.
-        builder.set16(at + DEVCTL, 0x2810);
-        builder.allow16(at + DEVCTL, 0x79ff);
-        builder.clear16(at + 0x0a, 0x000f);
+        image.set16(at + DEVCTL, 0x2810);
+        image.allow16(at + DEVCTL, 0x79ff);
+        image.clear16(at + 0x0a, 0x000f);
 
         let speed = match self.mode {
             Mode::Flit => SPEED_64GT,
             Mode::NonFlit => SPEED_32GT, // 64 GT/s exists in flit mode only
         };
         // Link Capabilities: no ASPM, ASPM optionality.
-        builder.set32(at + 0x0c, u32::from(SPEED_64GT | WIDTH << 4) | 1 << 22);
+        image.set32(at + 0x0c, u32::from(SPEED_64GT | WIDTH << 4) | 1 << 22);
         // Link Control: RCB, common clock, extended synch, autonomous width.
-        builder.allow16(at + 0x10, 0x02c8);
-        builder.set16(at + 0x12, speed | WIDTH << 4 | 1 << 12);
+        image.allow16(at + 0x10, 0x02c8);
+        image.set16(at + 0x12, speed | WIDTH << 4 | 1 << 12);
 
         // Device Capabilities 2: completion timeout ranges A to D, and off; TPH completer;
         // extended format field, one end-end TLP prefix.
         let completer = u32::from(self.completer.code()) << 12;
-        builder.set32(at + 0x24, 0x1f | completer | 1 << 20 | 1 << 21 | 1 << 22);
-        builder.allow16(at + 0x28, 0x001f);
+        image.set32(at + 0x24, 0x1f | completer | 1 << 20 | 1 << 21 | 1 << 22);
+        image.allow16(at + 0x28, 0x001f);
         // Link Capabilities 2: 2.5 to 64 GT/s. Link Control 2: target speed.
-        builder.set32(at + 0x2c, 0x7e);
-        builder.set16(at + 0x30, SPEED_64GT);
-        builder.allow16(at + 0x30, 0x000f);
+        image.set32(at + 0x2c, 0x7e);
+        image.set16(at + 0x30, SPEED_64GT);
+        image.allow16(at + 0x30, 0x000f);
         if self.mode == Mode::Flit {
-            builder.set16(at + 0x32, 1 << 10); // Flit Mode Status
+            image.set16(at + 0x32, 1 << 10); // Flit Mode Status
         }
         at
     }
@@ -118,11 +118,11 @@ pub struct MsiX {
 }
 
 impl MsiX {
-    pub(super) fn place(self, builder: &mut ConfigBuilder) {
-        let at = builder.capability(0x11, 12);
-        builder.set16(at + 2, self.vectors - 1);
-        builder.allow16(at + 2, 0xc000); // enable, function mask
-        builder.set32(at + 4, self.table | u32::from(self.bar));
-        builder.set32(at + 8, self.pending | u32::from(self.bar));
+    pub(super) fn place(self, image: &mut Image) {
+        let at = image.capability(0x11, 12);
+        image.set16(at + 2, self.vectors - 1);
+        image.allow16(at + 2, 0xc000); // enable, function mask
+        image.set32(at + 4, self.table | u32::from(self.bar));
+        image.set32(at + 8, self.pending | u32::from(self.bar));
     }
 }

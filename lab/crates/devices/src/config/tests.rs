@@ -161,13 +161,13 @@ fn command_and_status() {
 fn errors_are_cleared_by_writing_one() {
     let mut config = initiator(true);
     let status = pcie(&config) + 0x0a;
-    for (at, bits) in [(super::STATUS, 0xf910), (status, 0x000f)] {
+    for (at, bits) in [(super::image::STATUS, 0xf910), (status, 0x000f)] {
         config.bytes[at..at + 2].copy_from_slice(&u16::to_le_bytes(bits));
         config.write(at, &[0, 0]);
         assert_eq!(read16(&config, at), bits, "0 keeps");
         let lowest = bits & bits.wrapping_neg();
         config.write(at, &(lowest | 0x8000 & bits).to_le_bytes());
-        let read_only = if at == super::STATUS { 0x10 } else { 0 };
+        let read_only = if at == super::image::STATUS { 0x10 } else { 0 };
         assert_eq!(
             read16(&config, at),
             bits & !(lowest | 0x8000) | read_only & bits

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The TPH requester capability (extended capability 0x17).
 
-use super::ConfigBuilder;
+use super::image::Image;
 use fabric::{Namespace, Steering};
 
 /// Offset of the control register within the capability.
@@ -70,13 +70,13 @@ pub struct TphCapability {
 }
 
 impl TphCapability {
-    pub(super) fn place(self, builder: &mut ConfigBuilder) -> usize {
+    pub(super) fn place(self, image: &mut Image) -> usize {
         let entries = self.table.entries();
         assert!(
             entries <= 64,
             "an ST table in the capability has 64 entries at most"
         );
-        let at = builder.extended_capability(0x17, 1, TABLE + 2 * entries);
+        let at = image.extended_capability(0x17, 1, TABLE + 2 * entries);
         let (no_st, device_specific) = (1, 1 << 2);
         let interrupt_vector = u32::from(self.interrupt_vector) << 1;
         let extended = u32::from(self.extended) << 8;
@@ -85,14 +85,14 @@ impl TphCapability {
             StTable::Capability(entries) => 0b01 << LOCATION | (u32::from(entries) - 1) << 16,
             StTable::MsiX => 0b10 << LOCATION,
         };
-        builder.set32(
+        image.set32(
             at + 4,
             no_st | interrupt_vector | device_specific | extended | table,
         );
         // Without Extended the upper enable bit and the upper halves of the entries are hardwired.
-        builder.allow16(at + CONTROL, if self.extended { 0x0307 } else { 0x0107 });
+        image.allow16(at + CONTROL, if self.extended { 0x0307 } else { 0x0107 });
         for entry in 0..entries {
-            builder.allow16(
+            image.allow16(
                 at + TABLE + 2 * entry,
                 if self.extended { 0xffff } else { 0x00ff },
             );
