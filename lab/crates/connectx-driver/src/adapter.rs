@@ -84,8 +84,8 @@ impl Adapter {
         adapter
     }
 
-    /// What mlx5_core does until the device is there, without the queries: from ENABLE_HCA to the event
-    /// queues.
+    /// What mlx5_core does until the device is there, without the queries: from ENABLE_HCA to the
+    /// event queues.
     pub fn bring_up(&mut self) -> Result<(), Error> {
         self.simple(0x104, 0)?; // ENABLE_HCA
         self.simple(0x10a, 0)?; // QUERY_ISSI
@@ -132,8 +132,8 @@ impl Adapter {
         (self.command_eq, self.async_eq, self.completion_eq) = (None, None, None);
     }
 
-    /// Executes a command that wants `output_len` bytes back: by polling until there is an event queue for
-    /// commands, then by its event.
+    /// Executes a command that wants `output_len` bytes back: by polling until there is an event
+    /// queue for commands, then by its event.
     pub fn execute(&mut self, input: &[u8], output_len: usize) -> Result<Vec<u8>, Error> {
         let prepared = self.commands.prepare(input, output_len);
         self.commands.start(&mut self.function, &prepared);
@@ -209,7 +209,8 @@ impl Adapter {
         self.simple(0x302, number).map(drop)
     }
 
-    /// Tells the device how far the consumer is, and that it wants the next interrupt if `arm` is true.
+    /// Tells the device how far the consumer is, and that it wants the next interrupt if `arm` is
+    /// true.
     pub fn update_eq(&mut self, eq: &Eq, arm: bool) {
         let register = if arm { EQ_ARM } else { EQ_UPDATE };
         let word = eq.number << 24 | eq.consumer & 0xff_ffff;
@@ -280,7 +281,8 @@ impl Adapter {
         self.simple(0x401, number).map(drop)
     }
 
-    /// MODIFY_CQ: other memory. The consumer goes there when it comes to the completion that says so.
+    /// MODIFY_CQ: other memory. The consumer goes there when it comes to the completion that says
+    /// so.
     pub fn resize_cq(&mut self, cq: &mut Cq, log_size: u32) -> Result<(), Error> {
         let ring = self.memory.pages(completion::ENTRY << log_size);
         Cq::clear(&ring);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command queue: 32 entries in memory, with chains of mailboxes for what is longer than 16 bytes.
+//! The command queue: 32 entries in memory, with chains of mailboxes for what is longer than 16
+//! bytes.
 
 use crate::function::Function;
 use crate::guest_memory::{Area, GuestMemory};

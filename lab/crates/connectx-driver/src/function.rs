@@ -82,7 +82,8 @@ impl Function {
         self.config_write(control, others | sizes);
     }
 
-    /// Requester Enable of TPH, in device-specific mode: 0 off, 1 for 8-bit tags, 3 for 16-bit ones.
+    /// Requester Enable of TPH, in device-specific mode: 0 off, 1 for 8-bit tags, 3 for 16-bit
+    /// ones.
     pub fn set_tph(&mut self, requester: u16) {
         let at = self.extended_capability(TPH);
         self.config_write(at + TPH_CONTROL, requester << 8 | DEVICE_SPECIFIC);

@@ -11,8 +11,8 @@ use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 0x1000;
 
-/// A piece of guest memory at one address on the bus. What is taken of it is never given back, so an
-/// address belongs to one object for good, also after its end.
+/// A piece of guest memory at one address on the bus. What is taken of it is never given back, so
+/// an address belongs to one object for good, also after its end.
 #[derive(Clone, Debug)]
 pub struct GuestMemory(Arc<Inner>);
 

@@ -71,7 +71,8 @@ impl Key {
         .allow(rights)
     }
 
-    /// `len` bytes that begin at `start` in the key's own address space, in `pages` of 2^`shift` bytes.
+    /// `len` bytes that begin at `start` in the key's own address space, in `pages` of 2^`shift`
+    /// bytes.
     #[must_use]
     pub fn translated(
         pd: u32,
@@ -168,8 +169,8 @@ impl Umr {
     /// `first` counts.
     pub const OFFSET: u8 = 0x10;
 
-    /// Loads `pages` from entry `first` on, filled up with empty ones to a multiple of 8, and leaves all
-    /// else alone.
+    /// Loads `pages` from entry `first` on, filled up with empty ones to a multiple of 8, and
+    /// leaves all else alone.
     #[must_use]
     pub fn load(key: u32, check: u8, first: u64, pages: &[u64]) -> Self {
         let mut entries: Vec<_> = pages.iter().map(|page| page | PRESENT).collect();

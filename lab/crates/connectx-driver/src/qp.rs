@@ -161,8 +161,8 @@ impl Qp {
         &self.doorbell
     }
 
-    /// Puts bytes into the send queue as the next request, of as many blocks as they fill. The device
-    /// does not know of it yet.
+    /// Puts bytes into the send queue as the next request, of as many blocks as they fill. The
+    /// device does not know of it yet.
     pub fn put(&mut self, bytes: &[u8]) {
         let base = Self::receive_len(&self.options);
         let blocks = 1u64 << self.options.log_send;
@@ -173,8 +173,8 @@ impl Qp {
         }
     }
 
-    /// Writes a request, and how far the queue goes now. The doorbell is still to be rung with the first
-    /// eight bytes, which are returned.
+    /// Writes a request, and how far the queue goes now. The doorbell is still to be rung with the
+    /// first eight bytes, which are returned.
     pub fn prepare(&mut self, request: &Request) -> u64 {
         let bytes = request.finish(self.number, self.send_next);
         self.put(&bytes);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the device says that it can do: the pages of QUERY_HCA_CAP.
 //!
-//! A capability that is not set here is 0, which keeps the parts of the driver off that the model has
-//! no counterpart for.
+//! A capability that is not set here is 0, which keeps the parts of the driver off that the model
+//! has no counterpart for.
 
 use crate::ifc::{atomic_caps, cmd_hca_cap, query_hca_cap_out, tlp_dev_emu_capabilities};
 use crate::registers;
@@ -62,7 +62,8 @@ impl Capabilities {
         }
     }
 
-    /// The page for `op_mod` of QUERY_HCA_CAP: the number, and whether the current values are meant.
+    /// The page for `op_mod` of QUERY_HCA_CAP: the number, and whether the current values are
+    /// meant.
     pub fn page(&self, op_mod: u16) -> Vec<u8> {
         let (page, current) = (op_mod >> 1, op_mod & 1 != 0);
         match page {

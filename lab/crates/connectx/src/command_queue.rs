@@ -56,8 +56,8 @@ impl CommandQueue {
         Ok(Some(take(dma, entry, &bytes)))
     }
 
-    /// Writes the answer and gives the entry back. The answer is cut or filled up to what the driver
-    /// wants.
+    /// Writes the answer and gives the entry back. The answer is cut or filled up to what the
+    /// driver wants.
     pub fn answer(&self, dma: &Dma, entry: &Entry, mut output: Vec<u8>) -> Result<(), Error> {
         output.resize(entry.output_len.max(INLINE), 0);
         let (inline, rest) = output.split_at(INLINE);

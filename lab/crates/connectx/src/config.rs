@@ -9,7 +9,8 @@ use devices::config::{
 };
 use tlp::Mode;
 
-/// Vectors, if nobody chooses: one for commands and asynchronous events, the others for completions.
+/// Vectors, if nobody chooses: one for commands and asynchronous events, the others for
+/// completions.
 const VECTORS: u16 = 8;
 
 /// Entries of the ST table: as many as fit into a capability.

@@ -153,7 +153,8 @@ impl Cq {
             Armed::No | Armed::Solicited if solicited => Armed::Solicited,
             _ => Armed::Any,
         };
-        // Which of those that are there were solicited is not kept: one event too many does no harm.
+        // Which of those that are there were solicited is not kept: one event too many does no
+        // harm.
         (self.producer ^ consumer) & COUNTER != 0 && self.notify_now(now)
     }
 

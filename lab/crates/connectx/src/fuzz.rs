@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where bytes of a guest come in: entry points for fuzzing.
 //!
-//! Each takes any bytes. None may panic, hang, or keep more memory than is justified. The targets in
-//! lab/fuzz call them; the ordinary tests do, too, with bytes of their own.
+//! Each takes any bytes. None may panic, hang, or keep more memory than is justified. The targets
+//! in lab/fuzz call them; the ordinary tests do, too, with bytes of their own.
 
 use crate::command_queue::CommandQueue;
 use crate::complaints::Complaints;
@@ -68,8 +68,9 @@ pub fn registers(mut bytes: &[u8]) {
     }
 }
 
-/// Commands, and the work that they start: each is its length in units of 8 bytes (1 byte), then its
-/// content. Guest memory is filled with all of `bytes`, so whatever a command places there is any bytes.
+/// Commands, and the work that they start: each is its length in units of 8 bytes (1 byte), then
+/// its content. Guest memory is filled with all of `bytes`, so whatever a command places there is
+/// any bytes.
 ///
 /// # Panics
 /// If the model is wrong.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gateways of TLP emulation: pages to which a process writes responses to TLPs.
 //!
-//! What a response looks like is not public. So each write is recorded as it comes, and nothing is made
-//! of it: this is no claim that firmware would understand it.
+//! What a response looks like is not public. So each write is recorded as it comes, and nothing is
+//! made of it: this is no claim that firmware would understand it.
 //!
 //! The record is the file `NAME-gateways.txt` beside the traces, a line for each write:
 //!
@@ -32,7 +32,8 @@ pub struct Gateways {
 }
 
 impl Gateways {
-    /// Those of the adapter `name`, recorded in the directory `dir`; without one they are not recorded.
+    /// Those of the adapter `name`, recorded in the directory `dir`; without one they are not
+    /// recorded.
     pub fn new(name: &str, dir: Option<&Path>) -> io::Result<Self> {
         let file = dir
             .map(|dir| File::create(dir.join(format!("{name}-gateways.txt"))))

@@ -6,9 +6,10 @@ use std::fmt::{self, Write};
 
 /// What a C compiler can check the tables by: a line for each structure, and one for each field.
 ///
-/// A structure's line is `struct NAME LEN`, with the name in the header and the length in bytes. A field's
-/// is `field STRUCTURE MEMBER OFFSET WIDTH HOW`, in bits; HOW is `bits` where one byte of the header stands
-/// for a bit (mlx5_ifc.h), else `whole` if the field is the member, and `part` if it lies in it.
+/// A structure's line is `struct NAME LEN`, with the name in the header and the length in bytes. A
+/// field's is `field STRUCTURE MEMBER OFFSET WIDTH HOW`, in bits; HOW is `bits` where one byte of
+/// the header stands for a bit (mlx5_ifc.h), else `whole` if the field is the member, and `part` if
+/// it lies in it.
 #[must_use]
 pub fn list() -> String {
     let mut lines = String::new();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Contexts, commands and registers: name, first bit and width of each field that the model uses.
 //!
-//! The names are those of include/linux/mlx5/mlx5_ifc.h, against which scripts/layouts compiles this table.
+//! The names are those of include/linux/mlx5/mlx5_ifc.h, against which scripts/layouts compiles
+//! this table.
 
 crate::layout::layouts! {
     /// The general capabilities.

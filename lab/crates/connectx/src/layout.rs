@@ -21,7 +21,8 @@ pub struct Field {
 }
 
 impl Field {
-    /// The value in `structure`, of a field of 64 bits at most. What lies beyond the end reads as 0.
+    /// The value in `structure`, of a field of 64 bits at most. What lies beyond the end reads as
+    /// 0.
     ///
     /// # Panics
     /// If the field is wider.
@@ -180,8 +181,8 @@ impl Display for Show<'_> {
 
 /// Makes a module for each structure: a constant for each field, and `LAYOUT`.
 ///
-/// `in` gives the structure in the kernel's headers, `of` the member that a field is or is in, where these
-/// have other names.
+/// `in` gives the structure in the kernel's headers, `of` the member that a field is or is in,
+/// where these have other names.
 macro_rules! layouts {
     ($(
         $(#[$doc:meta])*

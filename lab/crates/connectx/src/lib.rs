@@ -3,9 +3,9 @@
 //! function.
 //!
 //! It has no firmware: a command stores a context and hands out a number. What is sent goes no
-//! further than the adapter itself (loopback). Layouts and numbers are those of
-//! include/linux/mlx5/ and of the drivers; where these do not say what a device does, the model does
-//! what their authors expect, and no compatibility with firmware is claimed.
+//! further than the adapter itself (loopback). Layouts and numbers are those of include/linux/mlx5/
+//! and of the drivers; where these do not say what a device does, the model does what their authors
+//! expect, and no compatibility with firmware is claimed.
 //!
 //! BAR 0 is described in `registers`, what the device says that it can do in `capabilities`. The
 //! structures that it shares with its driver are tables: [`layout`], [`ifc`], [`wire`].

@@ -219,7 +219,8 @@ pub struct Qp {
     send: Option<Wq>,
     /// Where its messages arrive.
     pub receive: Receive,
-    /// The next request to be sent, and the producer counter when the doorbell record was read last.
+    /// The next request to be sent, and the producer counter when the doorbell record was read
+    /// last.
     send_at: u16,
     send_end: u16,
     /// The next receive request.
@@ -329,8 +330,8 @@ impl Qp {
         self.retry = None;
     }
 
-    /// Consumes the next receive request of its own queue, if there is one: its number, and where a message
-    /// may go.
+    /// Consumes the next receive request of its own queue, if there is one: its number, and where a
+    /// message may go.
     pub fn consume_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<DataSegment>)>, Error> {
         let Receive::Own(wq) = self.receive else {
             return Ok(None);

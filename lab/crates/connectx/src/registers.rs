@@ -10,8 +10,9 @@ use std::time::Instant;
 pub const BAR_SIZE: u64 = 8 << 20;
 /// Numbers of UARs: page N is UAR N, and the first three are the initialisation segment's.
 pub const UARS: std::ops::Range<u32> = 3..0x3ff;
-/// A register of the lab's own, which no adapter has: \[31:16\] an opcode, \[15:0\] how many of the next
-/// commands with it are refused for want of resources. So tests can see what a driver does then.
+/// A register of the lab's own, which no adapter has: \[31:16\] an opcode, \[15:0\] how many of the
+/// next commands with it are refused for want of resources. So tests can see what a driver does
+/// then.
 pub const REFUSE: u64 = 0x3f_f000;
 /// First byte of the gateways, and how many there are, of a page each.
 pub const GATEWAY_BASE: u64 = 0x40_0000;

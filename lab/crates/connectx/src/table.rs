@@ -23,8 +23,8 @@ impl<T> Table<T> {
         }
     }
 
-    /// Adds the object that `make` makes for its number; none if all numbers are in use, or if `make`
-    /// has none.
+    /// Adds the object that `make` makes for its number; none if all numbers are in use, or if
+    /// `make` has none.
     pub fn insert<E>(&mut self, full: E, make: impl FnOnce(u32) -> Result<T, E>) -> Result<u32, E> {
         let free = |number: &u32| !self.objects.contains_key(number);
         let Some(number) = (self.next..self.numbers.end)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What lies in guest memory: command queue, queues and their entries.
 //!
-//! The kernel has C structures for these (include/linux/mlx5/device.h and qp.h), whose members are bytes
-//! at least: a field may be a part of one. What all commands begin with is in mlx5_ifc.h.
+//! The kernel has C structures for these (include/linux/mlx5/device.h and qp.h), whose members are
+//! bytes at least: a field may be a part of one. What all commands begin with is in mlx5_ifc.h.
 
 crate::layout::layouts! {
     /// What all commands begin with. Most that name one object do it here.

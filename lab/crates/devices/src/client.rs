@@ -2,8 +2,8 @@
 //! A vfio-user client that hears when it is refused, for tests of devices and for their drivers
 //! without a guest.
 //!
-//! The client of the crate `vfio_user` reads each reply, but does not look whether it is an error: a
-//! mapping or an eventfd that the server refused seems to be there.
+//! The client of the crate `vfio_user` reads each reply, but does not look whether it is an error:
+//! a mapping or an eventfd that the server refused seems to be there.
 
 use rustix::{
     io::IoSlice,

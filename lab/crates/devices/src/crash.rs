@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A crash of the device process at a moment that nobody can foresee, for tests of what survives it.
+//! A crash of the device process at a moment that nobody can foresee, for tests of what survives
+//! it.
 
 use rustix::process::{Signal, getpid, kill_process};
 use std::time::SystemTime;

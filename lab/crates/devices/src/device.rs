@@ -56,6 +56,7 @@ pub struct Parts {
     pub interrupt: Arc<Interrupt>,
     /// Its registers.
     pub model: Box<dyn Model>,
-    /// What takes memory requests of peers to its BARs; to a device without one they are unsupported.
+    /// What takes memory requests of peers to its BARs; to a device without one they are
+    /// unsupported.
     pub completer: Option<Arc<dyn Completer>>,
 }

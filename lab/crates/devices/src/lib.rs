@@ -2,18 +2,18 @@
 //! PCIe endpoints with TPH, served to a stock QEMU over vfio-user.
 //!
 //! The endpoints of a [`Topology`] share one [`fabric::Fabric`]; each is one PCI function with a
-//! full [`config`] space and one unix socket. What an endpoint is, its [`Device`] says. Two are here,
-//! the [`accelerator`] (a completer whose memory acts on the arriving steering tag) and the
+//! full [`config`] space and one unix socket. What an endpoint is, its [`Device`] says. Two are
+//! here, the [`accelerator`] (a completer whose memory acts on the arriving steering tag) and the
 //! [`initiator`] (a requester that emits memory writes with hints); any other crate may hold more.
 //!
 //! # How to write one
 //!
 //! A type that holds the device's options implements [`Device`]: it puts a configuration space
-//! together with [`config::ConfigBuilder`], makes an [`Interrupt`] of it, and hands over a [`Model`],
-//! which the client's accesses to the BARs reach. Requests of peers reach its [`fabric::Completer`],
-//! if it has one. Requests of its own it sends by a [`fabric::Requester`] of the port that it finds in
-//! the [`Context`] of a register write, from a thread of its own. [`mmio`] and [`SharedMemory`]
-//! are what a BAR can be made of.
+//! together with [`config::ConfigBuilder`], makes an [`Interrupt`] of it, and hands over a
+//! [`Model`], which the client's accesses to the BARs reach. Requests of peers reach its
+//! [`fabric::Completer`], if it has one. Requests of its own it sends by a [`fabric::Requester`] of
+//! the port that it finds in the [`Context`] of a register write, from a thread of its own.
+//! [`mmio`] and [`SharedMemory`] are what a BAR can be made of.
 //!
 //! # How to run them
 //!
@@ -54,9 +54,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Behind an IOMMU ([`Topology::iommu`]) requests carry I/O virtual addresses. QEMU tells where guest
-//! memory is among them, and that there is something else, but not that this is the BAR of a peer. So
-//! the lab walks the guest's own IOMMU tables, which it reads through QEMU's monitor.
+//! Behind an IOMMU ([`Topology::iommu`]) requests carry I/O virtual addresses. QEMU tells where
+//! guest memory is among them, and that there is something else, but not that this is the BAR of a
+//! peer. So the lab walks the guest's own IOMMU tables, which it reads through QEMU's monitor.
 //!
 //! QEMU must be given guest memory with `share=on`: with `share=off` it passes the same file
 //! descriptors and DMA would silently go to a copy.

@@ -27,11 +27,11 @@ use vfio_user::Server;
 pub struct Topology {
     /// Mode of every link.
     pub mode: Mode,
-    /// Socket of the monitor (QMP) of a QEMU with an `intel-iommu`, whose translations then apply to
-    /// all requests; it need not listen before the first DMA. Without one there is no IOMMU.
+    /// Socket of the monitor (QMP) of a QEMU with an `intel-iommu`, whose translations then apply
+    /// to all requests; it need not listen before the first DMA. Without one there is no IOMMU.
     pub iommu: Option<PathBuf>,
-    /// Once true, the process crashes (SIGKILL) as soon as a driver looks at an initiator whose copy is on
-    /// its way, or at an RDMA adapter that is busy, at a moment that nobody can foresee.
+    /// Once true, the process crashes (SIGKILL) as soon as a driver looks at an initiator whose
+    /// copy is on its way, or at an RDMA adapter that is busy, at a moment that nobody can foresee.
     ///
     /// QEMU then waits for the answer to that access, so there is no other one under way: QEMU 11.1
     /// aborts if a server leaves a request unread.
@@ -51,8 +51,8 @@ pub struct Endpoint {
     pub name: String,
     /// Unix socket that QEMU's `vfio-user-pci` connects to; must not exist.
     pub socket: PathBuf,
-    /// Bus, device and function under which the guest will see it, for its completions and its serial
-    /// number: QEMU does not tell. Requests carry what the driver says.
+    /// Bus, device and function under which the guest will see it, for its completions and its
+    /// serial number: QEMU does not tell. Requests carry what the driver says.
     pub bdf: Bdf,
     /// Where it is, for those who draw a trace: see [`Tap::placed`].
     pub path: String,

@@ -147,8 +147,8 @@ impl Hca {
         self.post_completion(wqe.cqn, entry, solicited)
     }
 
-    /// The domain whose memory a request to `peer` reaches: that of the shared queue that it names, or
-    /// the peer's own.
+    /// The domain whose memory a request to `peer` reaches: that of the shared queue that it names,
+    /// or the peer's own.
     fn domain(&self, peer: u32, named: Option<u32>) -> u32 {
         named
             .and_then(|srqn| self.srqs.get(srqn))
@@ -310,8 +310,8 @@ enum Peer {
     Target,
 }
 
-/// The RNR timer: `min_rnr_nak` of the context of a peer that was not ready, whose code is that of the
-/// InfiniBand specification, in units of 10 us.
+/// The RNR timer: `min_rnr_nak` of the context of a peer that was not ready, whose code is that of
+/// the InfiniBand specification, in units of 10 us.
 fn rnr_timer(code: u32) -> Duration {
     const UNITS: [u64; 32] = [
         65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,

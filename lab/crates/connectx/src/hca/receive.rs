@@ -21,7 +21,8 @@ pub struct ReceiveWqe {
 }
 
 impl Hca {
-    /// Consumes the receive request of the next message to `number`, which names a shared queue perhaps.
+    /// Consumes the receive request of the next message to `number`, which names a shared queue
+    /// perhaps.
     pub(super) fn consume_receive(
         &mut self,
         number: u32,

@@ -12,8 +12,8 @@ use crate::qp::{Qp, Receive, Retry, SendWqe, State};
 use crate::wqe::WorkRequest;
 use std::time::{Duration, Instant};
 
-/// How often a queue pair in the error state is polled for receive requests, which have no doorbell: at
-/// first, and at last.
+/// How often a queue pair in the error state is polled for receive requests, which have no
+/// doorbell: at first, and at last.
 const POLL_FIRST: Duration = Duration::from_millis(1);
 const POLL_LAST: Duration = Duration::from_millis(128);
 
@@ -92,8 +92,8 @@ impl Hca {
         }
     }
 
-    /// Where a request failed, the queue pairs enter the error state after its own completion: one of them
-    /// may be that which it was posted to.
+    /// Where a request failed, the queue pairs enter the error state after its own completion: one
+    /// of them may be that which it was posted to.
     fn apply_pending_errors(&mut self) {
         for number in std::mem::take(&mut self.pending_errors) {
             let lives = |qp: &Qp| qp.state != State::Error;
@@ -105,8 +105,8 @@ impl Hca {
         }
     }
 
-    /// A queue pair whose own memory, or that of its completions, cannot be reached enters the error state
-    /// without completions of its requests.
+    /// A queue pair whose own memory, or that of its completions, cannot be reached enters the
+    /// error state without completions of its requests.
     pub(super) fn catastrophic_error(&mut self, number: u32, error: &Error) {
         log::error!("QP {number}, catastrophic error: {error}");
         self.active.remove(&number);
@@ -231,7 +231,8 @@ impl Hca {
         Ok(())
     }
 
-    /// Flushes what was posted to a queue pair in the error state; says whether there was something.
+    /// Flushes what was posted to a queue pair in the error state; says whether there was
+    /// something.
     pub(super) fn flush(&mut self, number: u32) -> Result<bool, Error> {
         let mut any = false;
         loop {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Work requests by the service of their queue pair. What is sent goes no further than the adapter's
-//! own port.
+//! Work requests by the service of their queue pair. What is sent goes no further than the
+//! adapter's own port.
 
 use super::Hca;
 use super::outcome::Outcome;

@@ -145,8 +145,8 @@ fn any_request_completes_and_its_queue_pair_works_again() {
         let (lab, ends) = (&mut *lab.borrow_mut(), &mut *ends.borrow_mut());
         let end = &mut ends[which];
         request.resize(request.len().next_multiple_of(16).max(16), 0);
-        // Here and there a segment that makes sense: length, key, address; the other way round it is a
-        // remote address with its key.
+        // Here and there a segment that makes sense: length, key, address; the other way round it
+        // is a remote address with its key.
         for (segment, offset) in with_key {
             let place = segment * 16..segment * 16 + 16;
             if let Some(place) = request.get_mut(place) {

@@ -6,8 +6,8 @@ use crate::log_lines;
 use connectx_driver::{Adapter, Commands, CqOptions, Key, QpOptions, Request, access, state};
 use std::ops::Range;
 
-/// What there may be: whose numbers, and the command that destroys one. What uses others comes before
-/// them.
+/// What there may be: whose numbers, and the command that destroys one. What uses others comes
+/// before them.
 const KINDS: [(&str, u16); 8] = [
     ("QP", 0x501),
     ("SRQ", 0x701),

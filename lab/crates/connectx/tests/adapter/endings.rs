@@ -74,8 +74,8 @@ fn what_was_destroyed_gets_no_more_dma() {
 fn a_queue_pair_in_error_is_forgotten_with_its_end() {
     let mut lab = Lab::recording();
     let (end, witness) = (lab.end(QpOptions::RC), lab.end(QpOptions::RC));
-    // How often the device has looked whether something was posted to the other one, which is in error
-    // from a little later on, and is not destroyed.
+    // How often the device has looked whether something was posted to the other one, which is in
+    // error from a little later on, and is not destroyed.
     let looks = |lab: &Lab| {
         let doorbell = witness.qp.doorbell();
         let requests = lab.requests().into_iter();
@@ -155,7 +155,8 @@ fn a_reset_ends_everything_at_once() {
 #[test]
 fn without_bus_mastering_nothing_is_sent_and_the_device_lives() {
     let mut lab = Lab::recording();
-    // The device needs some time to find out: that its queue pair is in error afterwards says that it did.
+    // The device needs some time to find out: that its queue pair is in error afterwards says that
+    // it did.
     let mut pause = Duration::from_millis(1);
     loop {
         let (mut a, b) = lab.pair(QpOptions::RC);

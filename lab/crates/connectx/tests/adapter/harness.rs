@@ -112,8 +112,8 @@ impl Lab {
         requests.collect()
     }
 
-    /// Waits until the device has done what it was rung for before: a command comes after one request of
-    /// each queue pair.
+    /// Waits until the device has done what it was rung for before: a command comes after one
+    /// request of each queue pair.
     pub fn settle(&mut self) {
         for _ in 0..8 {
             self.adapter.simple(0x10a, 0).unwrap();
@@ -194,7 +194,8 @@ impl Lab {
         self.adapter.qp_state(&end.qp).unwrap()
     }
 
-    /// The queue pair by which the driver changes keys: it, and the key of its domain for all memory.
+    /// The queue pair by which the driver changes keys: it, and the key of its domain for all
+    /// memory.
     pub fn umr(&mut self) -> (End, u32) {
         let end = self.end_with(QpOptions::UMR, |options| {
             options.receive = connectx_driver::Receive::Nowhere;
@@ -207,8 +208,8 @@ impl Lab {
     }
 }
 
-/// One end of a connection: a queue pair with its own completion queue, domain, memory, and a key for
-/// that which allows everything.
+/// One end of a connection: a queue pair with its own completion queue, domain, memory, and a key
+/// for that which allows everything.
 pub struct End {
     pub qp: Qp,
     pub cq: Cq,
@@ -249,7 +250,8 @@ pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// So many cases of a property. A case that hangs takes seconds, so not many smaller ones are tried.
+/// So many cases of a property. A case that hangs takes seconds, so not many smaller ones are
+/// tried.
 pub fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory keys of a pool and the requests that change them, in the order in which the driver sends them.
+//! Memory keys of a pool and the requests that change them, in the order in which the driver sends
+//! them.
 
 use crate::harness::{End, KEY_CHANGE, LOCAL_OPERATION, LOCAL_PROTECTION, Lab, REMOTE_ACCESS};
 use connectx::ifc::mkc;
@@ -70,8 +71,8 @@ impl Bench {
         self.change_well(&Umr::enable(key, pd, access::ALL, START, len, 12, &pages));
     }
 
-    /// Whether `a` can write one byte to `addr` of the key, and the syndrome if not; where it comes to is
-    /// the page's byte.
+    /// Whether `a` can write one byte to `addr` of the key, and the syndrome if not; where it comes
+    /// to is the page's byte.
     fn write(&mut self, key: u32, addr: u64, byte: u8) -> Result<(), u8> {
         let write = Request::write(key, addr).inline(&[byte]);
         let completion = self.lab.run(&mut self.a, &write);
@@ -198,7 +199,8 @@ fn the_size_of_pages_changes_step_by_step() {
     bench.change_well(&Umr::page_size(key, START, len, 14));
     bench.change_well(&Umr::load(key, Umr::CHECK_IN_USE, 0, &large));
     check(&mut bench, 0x60);
-    // And back: zap, change to a large size, load the rest, change to the final size, load the head.
+    // And back: zap, change to a large size, load the rest, change to the final size, load the
+    // head.
     bench.change_well(&Umr::zap(key, 4));
     bench.change_well(&Umr::page_size(key, START, len, 31));
     bench.change_well(&Umr::load(key, Umr::CHECK_IN_USE, 8, &small[8..]));

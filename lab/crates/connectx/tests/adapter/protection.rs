@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is not allowed: both sides hear of it as they should, go into error, and work again afterwards.
+//! What is not allowed: both sides hear of it as they should, go into error, and work again
+//! afterwards.
 
 use crate::harness::{
     End, FLUSHED, LOCAL_LENGTH, LOCAL_OPERATION, LOCAL_PROTECTION, Lab, REMOTE_ACCESS,

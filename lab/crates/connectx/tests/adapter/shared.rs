@@ -138,8 +138,8 @@ fn the_last_request_of_a_queue_pair_in_error_is_told() {
     assert_eq!(b.cq.wait().counter, 0);
 }
 
-/// An extended connection: its two ends, and a shared queue that may be named, with the queue for its
-/// completions.
+/// An extended connection: its two ends, and a shared queue that may be named, with the queue for
+/// its completions.
 fn extended(lab: &mut Lab) -> (End, End, Shared, u32) {
     let xrcd = lab.adapter.alloc_xrcd().unwrap();
     let cq = lab.adapter.create_cq(CqOptions::default()).unwrap();

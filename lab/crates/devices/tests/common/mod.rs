@@ -137,8 +137,8 @@ impl Lab {
         lab
     }
 
-    /// A lab in flit mode with an initiator of this kind, whose TPH control register (in the capability at
-    /// `at`) holds `control`.
+    /// A lab in flit mode with an initiator of this kind, whose TPH control register (in the
+    /// capability at `at`) holds `control`.
     pub fn of(initiator: InitiatorConfig, at: u64, control: u16) -> Self {
         let mut lab = Self::with(Mode::Flit, CompleterType::TphAndExtended, initiator);
         lab.initiator.config_write16(at + 8, control);
