@@ -45,6 +45,8 @@ pub struct Guest<'a> {
     pub append: &'a [&'a str],
     /// What it runs.
     pub task: &'a Task,
+    /// The file with its script, as [`file_of`] has it.
+    pub script: Option<&'a Path>,
     /// Where the serial console goes.
     pub serial: &'a Path,
 }
@@ -55,8 +57,8 @@ pub struct Guest<'a> {
 /// own refusals look like a command's status. Only this line says that the command ran to its end.
 pub const STATUS_MARK: &str = "lab: the command ended with status ";
 
-/// Longest script: virtme-ng passes it in the kernel's command line, of which x86 takes 2048 bytes.
-pub const SCRIPT_MAX: usize = 700;
+/// What it leaves there before it runs the command.
+pub const BEGIN_MARK: &str = "lab: the command begins";
 
 /// The stand-in for what the guest's user space does at boot and a script does not need.
 pub const STAND_IN: &str = include_str!("guest-udevadm.sh");
@@ -108,15 +110,22 @@ pub fn arguments(guest: &Guest<'_>) -> Vec<OsString> {
         arguments.extend([option.into(), value.into()]);
     }
     arguments.push(format!("--qemu-opts={}", qemu_options(guest)).into());
-    if let Task::Script(script) = guest.task {
-        arguments.extend(["--exec".into(), marked(script).into()]);
+    if let Some(script) = guest.script {
+        // virtme-ng passes this in the kernel's command line, which has little room.
+        let run = format!("sh {}", shell_quote(&script.display().to_string()));
+        arguments.extend(["--exec".into(), run.into()]);
     }
     arguments
 }
 
-/// `script`, followed by what records its exit status.
-fn marked(script: &str) -> String {
-    format!("( {script}\n)\ns=$?; echo \"<5>{STATUS_MARK}$s\" >/dev/kmsg; exit $s")
+/// The file of a guest with this script: it tells the kernel log when the script begins, and how it
+/// ended.
+#[must_use]
+pub fn file_of(script: &str) -> String {
+    format!(
+        "#!/bin/sh\necho '<5>{BEGIN_MARK}' >/dev/kmsg\n( {script}\n)\ns=$?\n\
+         echo \"<5>{STATUS_MARK}$s\" >/dev/kmsg\nexit $s\n"
+    )
 }
 
 fn kernel_parameters(guest: &Guest<'_>) -> String {
@@ -226,6 +235,10 @@ pub(crate) mod tests {
             acpi_table: Some(Path::new("/out/a,b/tags.aml")),
             append: &["kunit.enable=1"],
             task,
+            script: match task {
+                Task::Script(_) => Some(Path::new("/out/it's/script")),
+                Task::Shell => None,
+            },
             serial: Path::new("/out/it's/serial.log"),
         };
         arguments(&guest)
@@ -284,6 +297,7 @@ pub(crate) mod tests {
                 acpi_table: None,
                 append: &[],
                 task: &Task::Shell,
+                script: None,
                 serial: Path::new("/out/serial.log"),
             };
             let words = qemu_options(&guest);
@@ -404,12 +418,17 @@ pub(crate) mod tests {
 
     #[test]
     fn a_script_is_marked_and_keeps_its_status() {
-        let line = line(Accel::Tcg, &Task::Script("exit 7".into()));
-        let script = value(&line, "--exec").replace("/dev/kmsg", "/dev/stdout");
+        let script = file_of("exit 7").replace("/dev/kmsg", "/dev/stdout");
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         assert_eq!(output.status.code(), Some(7));
         let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(text, format!("<5>{STATUS_MARK}7\n"));
+        assert_eq!(text, format!("<5>{BEGIN_MARK}\n<5>{STATUS_MARK}7\n"));
+    }
+
+    #[test]
+    fn a_script_is_found_whatever_its_path() {
+        let line = line(Accel::Tcg, &Task::Script("true".into()));
+        assert_eq!(value(&line, "--exec"), r"sh '/out/it'\''s/script'");
     }
 
     #[test]

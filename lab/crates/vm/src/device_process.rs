@@ -4,8 +4,8 @@
 use crate::error::VmError;
 use crate::log::LogTail;
 use crate::memory::beyond_guest;
-use crate::process::{Group, TICK, lines};
-use crate::serve::{DIE, READY_LINE};
+use crate::process::{Group, TICK, lines, rest};
+use crate::serve::{COMPLAINT, DIE, READY_LINE};
 use crate::setup::Setup;
 use crate::signals::Interrupt;
 use crate::topology::{Devices, Placed};
@@ -14,7 +14,8 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ pub enum DevicesEnd {
 #[derive(Debug)]
 pub struct DeviceProcess {
     group: Group,
+    /// What it says, line by line; several threads may watch a process.
+    said: Mutex<Receiver<String>>,
     log: PathBuf,
     // Holds the sockets; removed when the process has ended.
     _run_dir: tempfile::TempDir,
@@ -76,12 +79,14 @@ impl DeviceProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_file);
-        let group = Group::spawn(&mut command).map_err(|error| VmError::Start {
+        let mut group = Group::spawn(&mut command).map_err(|error| VmError::Start {
             program: setup.lab.clone(),
             error,
         })?;
+        let said = group.take_stdout().map_or_else(|| channel().1, lines);
         let mut this = Self {
             group,
+            said: Mutex::new(said),
             log,
             placed: Placed {
                 topology: devices.topology,
@@ -97,11 +102,9 @@ impl DeviceProcess {
     }
 
     fn wait_until_ready(&mut self, limit: Duration, interrupt: &Interrupt) -> Result<(), VmError> {
-        let lines = self.group.take_stdout().map(lines);
         let deadline = Instant::now() + limit;
         loop {
-            let mut said = lines.iter().flat_map(Receiver::try_iter);
-            if said.any(|line| line == READY_LINE) {
+            if self.said().try_iter().any(|line| line == READY_LINE) {
                 return Ok(());
             }
             if let Some(signal) = interrupt.signal() {
@@ -200,11 +203,24 @@ impl DeviceProcess {
     /// The error for a process that ended `when` it should not have.
     #[must_use]
     pub fn died(&self, when: &'static str, status: ExitStatus) -> VmError {
-        VmError::DevicesDied {
-            when,
-            status,
-            log: self.log_tail(),
+        let complaint =
+            rest(&self.said()).find_map(|line| line.strip_prefix(COMPLAINT).map(str::to_owned));
+        match complaint {
+            Some(complaint) => VmError::DevicesComplained {
+                complaint,
+                when,
+                log: self.log.clone(),
+            },
+            None => VmError::DevicesDied {
+                when,
+                status,
+                log: self.log_tail(),
+            },
         }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Receiver<String>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log_tail(&self) -> LogTail {

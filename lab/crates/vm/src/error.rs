@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can become of a guest instead of a result.
+//! What can become of a guest instead of a result, and what that says.
 
-use crate::command::SCRIPT_MAX;
 use crate::kernel::KernelError;
 use crate::log::{Complaint, LogTail};
+use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -36,11 +36,6 @@ pub enum VmError {
         "KVM={0} means nothing; use KVM=0 (software emulation), KVM=1, or unset it to let a probe decide"
     )]
     KvmVariable(String),
-    /// The script does not fit into the kernel's command line.
-    #[error(
-        "the guest's script has {0} bytes, more than {SCRIPT_MAX}: put it into a file that the guest can read"
-    )]
-    ScriptTooLong(usize),
     /// The guest's ACPI table does not compile.
     #[error(
         "iasl does not compile the guest's ACPI table ({status}): correct lab/crates/vm/src/cpu-tags.asl; {log}"
@@ -59,7 +54,17 @@ pub enum VmError {
         /// Its log.
         log: LogTail,
     },
-    /// The device process ended too early, or not well.
+    /// A model of a device says that something happened which must not, or panicked.
+    #[error("{complaint} (said by the device process {when}, upon which it ended; its log is {})", .log.display())]
+    DevicesComplained {
+        /// What it said.
+        complaint: String,
+        /// When it did.
+        when: &'static str,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The device process ended too early, or not well, and does not say that a device is the reason.
     #[error("the device process died {when} ({status}), so the guest was stopped; {log}")]
     DevicesDied {
         /// When it did.
@@ -93,10 +98,12 @@ pub enum VmError {
     )]
     QemuUnseen,
     /// The guest took too long.
-    #[error("the guest did not end within {} s and was killed{processors}; {log}", .limit.as_secs())]
+    #[error("the guest did not end within {} s and was killed{}{processors}; {log}", .limit.as_secs(), .reached)]
     TimedOut {
         /// The time that it had.
         limit: Duration,
+        /// How far it came.
+        reached: Reached,
         /// Where its processors were, after a comma, if QEMU was asked.
         processors: String,
         /// Its serial log.
@@ -110,8 +117,18 @@ pub enum VmError {
         /// What it said.
         log: LogTail,
     },
-    /// The guest ended before its command did.
-    #[error("the guest died before its command ended; {log}")]
+    /// The guest ended before its command began.
+    #[error("the guest ended before its command began ({vng}); its kernel log is {}; {log}", .serial.display())]
+    NotBegun {
+        /// How virtme-ng ended.
+        vng: ExitStatus,
+        /// The serial log.
+        serial: PathBuf,
+        /// What it said.
+        log: LogTail,
+    },
+    /// The guest ended before its command did, and its kernel does not complain.
+    #[error("the guest died before its command ended, without a word of its kernel; {log}")]
     GuestDied {
         /// Its serial log.
         log: LogTail,
@@ -127,19 +144,93 @@ pub enum VmError {
         vng: ExitStatus,
     },
     /// The kernel is not well, whatever the command's status.
-    #[error("the guest's kernel complained: {} ({}, line {})", .complaint.text, .log.display(), .complaint.line)]
+    #[error("the guest's kernel complained{reached}: {} ({}, line {})", .complaint.text, .log.display(), .complaint.line)]
     Kernel {
+        /// How far the guest came, then or later.
+        reached: Reached,
         /// The first line that says so.
         complaint: Complaint,
         /// The serial log.
         log: PathBuf,
+    },
+    /// What the devices recorded cannot be read.
+    #[error("cannot conclude the trace in {}: {why}", .dir.display())]
+    Trace {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        why: String,
     },
     /// Somebody asked to stop.
     #[error("stopped by {0}; guest and devices were ended")]
     Interrupted(&'static str),
 }
 
+/// How far a guest came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// Its command had not begun.
+    Boot,
+    /// Its command had begun.
+    Command,
+}
+
+impl Display for Reached {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Boot => " before its command began",
+            Self::Command => "",
+        })
+    }
+}
+
+/// What a run without a result says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing about what was to be tested: what was to run it failed, or somebody ended it from
+    /// outside. To be tried again, and never a result.
+    Harness,
+    /// Something is wrong with what was tested: the kernel, a program, or a device. A result.
+    Fault,
+    /// That somebody asked to stop.
+    Stop,
+}
+
 impl VmError {
+    /// What it says about what was tested.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NoKernel(_)
+            | Self::Start { .. }
+            | Self::Io { .. }
+            | Self::KvmVariable(_)
+            | Self::Firmware { .. }
+            | Self::DevicesNotReady { .. }
+            | Self::DevicesDied { .. }
+            | Self::MemoryNotShared
+            | Self::QemuUnseen
+            | Self::NoGuest { .. }
+            | Self::NotBegun { .. }
+            | Self::GuestDied { .. }
+            | Self::StatusLost { .. }
+            | Self::TimedOut {
+                reached: Reached::Boot,
+                ..
+            } => Cause::Harness,
+            Self::DevicesComplained { .. }
+            | Self::DevicesNotKilled(_)
+            | Self::DevicesStay { .. }
+            | Self::Kernel { .. }
+            | Self::Trace { .. }
+            | Self::TimedOut {
+                reached: Reached::Command,
+                ..
+            } => Cause::Fault,
+            Self::Interrupted(_) => Cause::Stop,
+        }
+    }
+
     /// An error of the system while trying to do `what`.
     pub fn io(what: impl Into<String>, error: io::Error) -> Self {
         Self::Io {

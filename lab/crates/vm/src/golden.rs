@@ -26,6 +26,7 @@ fn describe(text: &mut String, title: &str, topology: &Topology) {
         acpi_table: topology.has_root_port().then_some(Path::new("/tags.aml")),
         append: &[],
         task: &Task::Shell,
+        script: None,
         serial: Path::new("/serial.log"),
     };
     let arguments: Vec<_> = arguments(&guest)

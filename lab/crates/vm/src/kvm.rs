@@ -51,7 +51,7 @@ fn ask(
         return Ok(accel);
     }
     eprintln!("lab: probing whether KVM runs this kernel ...");
-    let finding = probe(setup, kernel, limit, interrupt)?;
+    let finding = probe(setup, kernel, cache, limit, interrupt)?;
     if let Err(error) = memory.keep(finding) {
         eprintln!(
             "lab: cannot keep the answer in {}, the next run probes again: {error}",
@@ -82,11 +82,14 @@ enum Finding {
 fn probe(
     setup: &Setup,
     kernel: &Kernel,
+    cache: &Path,
     limit: Duration,
     interrupt: &Interrupt,
 ) -> Result<Finding, VmError> {
-    let out = tempfile::tempdir()
-        .map_err(|error| VmError::io("make a directory for the probe", error))?;
+    // The guest has a /tmp of its own, and must find its script.
+    let out = fs::create_dir_all(cache)
+        .and_then(|()| tempfile::tempdir_in(cache))
+        .map_err(|error| VmError::io(format!("make a directory in {}", cache.display()), error))?;
     let vm = Vm {
         kernel,
         accel: Accel::Kvm,
@@ -152,9 +155,6 @@ impl Memory {
             Finding::Fails => (&self.of_kernel, "fails\n"),
             Finding::NeverSpoke => (&self.of_host, "fails\n"),
         };
-        if let Some(cache) = file.parent() {
-            fs::create_dir_all(cache)?;
-        }
         fs::write(file, text)
     }
 }
@@ -248,7 +248,7 @@ mod tests {
         let cache = bench.dir.path().join("cache");
         let result = ask(&bench.setup, &bench.kernel, &cache, LONG, &interrupt);
         assert!(matches!(result, Err(VmError::Interrupted(_))));
-        assert!(!cache.exists());
+        assert_eq!(fs::read_dir(cache).unwrap().count(), 0);
     }
 
     #[test]

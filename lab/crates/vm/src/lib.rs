@@ -29,7 +29,7 @@ pub mod topology;
 
 pub use command::{Accel, Task};
 pub use device_process::{DeviceProcess, DevicesEnd};
-pub use error::VmError;
+pub use error::{Cause, Reached, VmError};
 pub use firmware::cpu_hint;
 pub use kernel::{Kernel, KernelError};
 pub use run::{DEVICE_MEMORY_MAX, Run, Vm, run};

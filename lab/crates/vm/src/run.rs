@@ -7,9 +7,9 @@
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::command::{self, Accel, Guest, SCRIPT_MAX, STATUS_MARK, Task};
+use crate::command::{self, Accel, BEGIN_MARK, Guest, STATUS_MARK, Task};
 use crate::device_process::{DeviceProcess, DevicesEnd};
-use crate::error::VmError;
+use crate::error::{Reached, VmError};
 use crate::kernel::Kernel;
 use crate::log::{self, LogTail};
 use crate::memory::{self, Qemu};
@@ -77,11 +77,6 @@ pub fn run(
     interrupt: &Interrupt,
     line: &mut dyn FnMut(&str),
 ) -> Result<Run, VmError> {
-    if let Task::Script(script) = &vm.task
-        && script.len() > SCRIPT_MAX
-    {
-        return Err(VmError::ScriptTooLong(script.len()));
-    }
     fs::create_dir_all(vm.out)
         .map_err(|error| VmError::io(format!("make {}", vm.out.display()), error))?;
     let out = fs::canonicalize(vm.out)
@@ -91,9 +86,9 @@ pub fn run(
         .map_err(|error| VmError::io(format!("remove a trace in {}", out.display()), error))?;
     let ended = run_in(&out, setup, vm, interrupt, line);
     // The device process has ended, well or not, and its trace shows how it came to that.
-    let concluded = trace::conclude(&out).map_err(|error| {
-        let what = format!("conclude the trace in {}", out.display());
-        VmError::io(what, io::Error::other(error))
+    let concluded = trace::conclude(&out).map_err(|error| VmError::Trace {
+        dir: out,
+        why: error.to_string(),
     });
     let run = ended?;
     concluded?;
@@ -130,6 +125,10 @@ fn run_in(
         )?),
         None => None,
     };
+    let script = match &vm.task {
+        Task::Script(script) => Some(leave_script(out, script)?),
+        Task::Shell => None,
+    };
     let guest = Guest {
         kernel: vm.kernel,
         accel: vm.accel,
@@ -139,6 +138,7 @@ fn run_in(
         acpi_table: acpi_table.as_deref(),
         append: vm.append,
         task: &vm.task,
+        script: script.as_deref(),
         serial: &serial,
     };
     let mut machine = Machine::start(setup, &guest, out)?;
@@ -156,36 +156,26 @@ fn run_in(
     // Ends what still runs and lets the readers of its pipes come to their end.
     machine.finish(line)?;
     let ended = watched?;
-    let log = read_lossy(&serial)?;
-    // An oops explains a death or a hang better than the death or the hang does.
-    if let Some(complaint) = log::first_complaint(&log) {
-        return Err(VmError::Kernel {
-            complaint,
-            log: serial,
-        });
-    }
-    let status = match (ended, &vm.task) {
-        (None, _) => {
-            return Err(VmError::TimedOut {
-                limit,
-                processors,
-                log: LogTail::of(&serial),
-            });
-        }
-        (Some(ended), Task::Script(_)) => {
-            command_status(&log, ended, &serial, &machine.stderr_path)?
-        }
-        (Some(ended), Task::Shell) if ended.success() => 0,
-        (Some(ended), Task::Shell) => {
-            return Err(VmError::NoGuest {
-                vng: ended,
-                log: LogTail::of(&machine.stderr_path),
-            });
+    let ended = Ended {
+        vng: ended,
+        limit,
+        processors,
+        serial: &serial,
+        stderr: &machine.stderr_path,
+    };
+    let judged = ended.judge(&vm.task);
+    let left = devices
+        .as_mut()
+        .map_or(Ok(()), |devices| devices.leave(setup.leave_limit));
+    let status = match (judged, left) {
+        // It explains what became of the guest, and not the other way round.
+        (_, Err(error @ VmError::DevicesComplained { .. })) => return Err(error),
+        (judged, left) => {
+            let status = judged?;
+            left?;
+            status
         }
     };
-    if let Some(devices) = &mut devices {
-        devices.leave(setup.leave_limit)?;
-    }
     Ok(Run {
         status,
         serial,
@@ -201,29 +191,94 @@ fn read_lossy(path: &Path) -> Result<String, VmError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The exit status of the guest's command, as the guest's kernel log and virtme-ng agree on it.
-fn command_status(
-    log: &str,
-    vng: ExitStatus,
-    serial: &Path,
-    guest_stderr: &Path,
-) -> Result<u8, VmError> {
-    let marked = log.lines().rev().find_map(|line| {
-        log::message(line)
-            .strip_prefix(STATUS_MARK)
-            .and_then(|status| status.trim().parse::<u8>().ok())
-    });
-    match marked {
-        Some(status) if vng.code() == Some(status.into()) => Ok(status),
-        Some(status) => Err(VmError::StatusLost { status, vng }),
-        None if log.trim().is_empty() => Err(VmError::NoGuest {
-            vng,
-            log: LogTail::of(guest_stderr),
-        }),
-        None => Err(VmError::GuestDied {
-            log: LogTail::of(serial),
-        }),
+/// How a guest ended, and what it left.
+struct Ended<'a> {
+    /// virtme-ng's end; without one it was killed after this time.
+    vng: Option<ExitStatus>,
+    limit: Duration,
+    /// Where the guest's processors were then.
+    processors: String,
+    /// The guest's kernel log.
+    serial: &'a Path,
+    /// What virtme-ng and the guest's command wrote to stderr.
+    stderr: &'a Path,
+}
+
+impl Ended<'_> {
+    /// The exit status of the guest's command, if that ended and the kernel is well.
+    fn judge(self, task: &Task) -> Result<u8, VmError> {
+        let log = read_lossy(self.serial)?;
+        // An oops explains a death or a hang better than the death or the hang does.
+        if let Some(complaint) = log::first_complaint(&log) {
+            return Err(VmError::Kernel {
+                reached: reached(&log),
+                complaint,
+                log: self.serial.into(),
+            });
+        }
+        let Some(vng) = self.vng else {
+            return Err(VmError::TimedOut {
+                limit: self.limit,
+                reached: reached(&log),
+                processors: self.processors,
+                log: LogTail::of(self.serial),
+            });
+        };
+        match task {
+            Task::Script(_) => self.command_status(&log, vng),
+            Task::Shell if vng.success() => Ok(0),
+            Task::Shell => Err(self.no_guest(vng)),
+        }
     }
+
+    /// The exit status of the command, as the kernel log and virtme-ng agree on it.
+    fn command_status(&self, log: &str, vng: ExitStatus) -> Result<u8, VmError> {
+        let marked = log.lines().rev().find_map(|line| {
+            log::message(line)
+                .strip_prefix(STATUS_MARK)
+                .and_then(|status| status.trim().parse::<u8>().ok())
+        });
+        match (marked, reached(log)) {
+            (Some(status), _) if vng.code() == Some(status.into()) => Ok(status),
+            (Some(status), _) => Err(VmError::StatusLost { status, vng }),
+            (None, _) if log.trim().is_empty() => Err(self.no_guest(vng)),
+            (None, Reached::Boot) => Err(VmError::NotBegun {
+                vng,
+                serial: self.serial.into(),
+                log: LogTail::of(self.stderr),
+            }),
+            (None, Reached::Command) => Err(VmError::GuestDied {
+                log: LogTail::of(self.serial),
+            }),
+        }
+    }
+
+    fn no_guest(&self, vng: ExitStatus) -> VmError {
+        VmError::NoGuest {
+            vng,
+            log: LogTail::of(self.stderr),
+        }
+    }
+}
+
+/// How far the guest with this kernel log came.
+fn reached(log: &str) -> Reached {
+    if log
+        .lines()
+        .any(|line| log::message(line).trim_end() == BEGIN_MARK)
+    {
+        Reached::Command
+    } else {
+        Reached::Boot
+    }
+}
+
+/// Leaves the guest's script in `out`, where the guest finds it.
+fn leave_script(out: &Path, script: &str) -> Result<PathBuf, VmError> {
+    let path = out.join("guest.sh");
+    fs::write(&path, command::file_of(script))
+        .map_err(|error| VmError::io(format!("write {}", path.display()), error))?;
+    Ok(path)
 }
 
 /// Leaves the stand-in for parts of the guest's boot in `out`.

@@ -20,6 +20,10 @@ const ACCELERATOR_MEMORY: u64 = 4 << 30;
 /// What the device process prints when QEMU may connect.
 pub const READY_LINE: &str = "ready";
 
+/// What begins the line that the device process prints when something happened which must not; then
+/// it ends.
+pub const COMPLAINT: &str = "complaint: ";
+
 /// Upon this signal the process dies, as by SIGKILL, when the next transfer is on its way.
 pub const DIE: Signal = Signal::USR1;
 

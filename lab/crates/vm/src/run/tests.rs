@@ -2,6 +2,7 @@
 //! Runs with made-up programs in place of virtme-ng, QEMU and the device process.
 
 use super::*;
+use crate::error::Cause;
 use crate::fake;
 use crate::topology::{LinkMode, StTable, Topology, preset};
 use fabric::Fabric;
@@ -100,6 +101,11 @@ fn end(status: u8) -> String {
     format!("echo '[    1.000000] {STATUS_MARK}{status}' >>$log; exit {status}")
 }
 
+/// The guest's command begins.
+fn begin() -> String {
+    format!("echo '[    0.500000] {BEGIN_MARK}' >>$log")
+}
+
 /// The fake QEMU's part of a vng script: it stays until the file `seen` exists.
 fn qemu(bench_dir: &str, backend: &str) -> String {
     let qemu = format!("{bench_dir}/qemu-system-fake");
@@ -131,10 +137,62 @@ fn lines_and_status_come_back() {
 
 #[test]
 fn a_guest_that_died_is_no_status_255() {
-    let bench = Bench::new("echo '[    0.5] last words' >>$log; exit 255", "");
-    let error = bench.run(None, LONG).unwrap_err();
+    let vng = format!("{}; echo '[    0.6] last words' >>$log; exit 255", begin());
+    let error = Bench::new(&vng, "").run(None, LONG).unwrap_err();
     assert!(matches!(error, VmError::GuestDied { .. }), "{error}");
     assert!(error.to_string().contains("last words"), "{error}");
+    assert_eq!(error.cause(), Cause::Harness);
+}
+
+#[test]
+fn a_guest_that_ends_before_its_command_is_a_failure_of_the_harness() {
+    let bench = Bench::new(
+        "echo '[    0.5] booting' >>$log; echo 'sh: no script' >&2; exit 127",
+        "",
+    );
+    let error = bench.run(None, LONG).unwrap_err();
+    assert!(matches!(error, VmError::NotBegun { .. }), "{error}");
+    assert!(error.to_string().contains("sh: no script"), "{error}");
+    assert_eq!(error.cause(), Cause::Harness);
+}
+
+#[test]
+fn a_guest_that_hangs_is_a_result_once_its_command_has_begun() {
+    for (vng, cause) in [
+        ("exec sleep 1000".to_owned(), Cause::Harness),
+        (format!("{}; exec sleep 1000", begin()), Cause::Fault),
+    ] {
+        let bench = Bench::new(&vng, "");
+        let error = bench.run(None, Duration::from_millis(500)).unwrap_err();
+        assert!(matches!(error, VmError::TimedOut { .. }), "{error}");
+        assert_eq!(error.cause(), cause, "{error}");
+        let early = error.to_string().contains("before its command began");
+        assert_eq!(early, cause == Cause::Harness, "{error}");
+    }
+}
+
+#[test]
+fn the_script_of_a_guest_is_a_file() {
+    let script = format!("echo {}", "x".repeat(5000));
+    // The last argument is what the guest executes.
+    let bench = Bench::new(
+        &format!(
+            "for last; do :; done; eval \"$last\" 2>/dev/null; {}",
+            end(0)
+        ),
+        "",
+    );
+    let out = bench.dir.path().join("out");
+    let vm = Vm {
+        task: Task::Script(script.clone()),
+        ..bench.vm(&out)
+    };
+    let mut lines = Vec::new();
+    run(&bench.setup, &vm, &Interrupt::default(), &mut |line| {
+        lines.push(line.to_owned());
+    })
+    .unwrap();
+    assert_eq!(lines, [script.strip_prefix("echo ").unwrap()]);
 }
 
 #[test]
@@ -183,6 +241,7 @@ fn a_complaint_fails_a_run_that_succeeded() {
     };
     assert_eq!(complaint.line, 1);
     assert!(error.to_string().contains("circular locking"), "{error}");
+    assert_eq!(error.cause(), Cause::Fault);
 }
 
 #[test]
@@ -208,12 +267,13 @@ fn a_guest_that_hangs_is_killed_with_its_children() {
 
 #[test]
 fn where_a_guest_hangs_is_asked() {
-    let bench = Bench::new("exec sleep 1000", GOOD_DEVICES);
+    let mut bench = Bench::new("exec sleep 1000", GOOD_DEVICES);
+    bench.setup.leave_limit = Duration::from_millis(100);
     let error = bench
         .run(Some(preset::T1.clone().into()), Duration::from_millis(300))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("killed, and QEMU does not tell"), "{error}");
+    assert!(error.contains("began, and QEMU does not tell"), "{error}");
 }
 
 #[test]
@@ -322,8 +382,48 @@ fn devices_that_die_stop_the_guest() {
         "{text}"
     );
     assert!(text.contains("bad request"), "{text}");
+    assert_eq!(error.cause(), Cause::Harness);
     let vng = fs::read_to_string(bench.dir.path().join("out/vng")).unwrap();
     assert!(gone(&vng));
+}
+
+#[test]
+fn a_complaint_of_a_device_ends_the_run_and_is_its_first_line() {
+    let bench = Bench::new(
+        "echo $$ >$out/vng; exec sleep 1000",
+        "echo ready; while [ ! -s $out/vng ]; do sleep 0.1; done
+        echo 'complaint: endpoint a: lost a write'; echo 'more words' >&2; exit 2",
+    );
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
+    assert!(
+        matches!(error, VmError::DevicesComplained { .. }),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(text.starts_with("endpoint a: lost a write (said"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert_eq!(error.cause(), Cause::Fault);
+    let vng = fs::read_to_string(bench.dir.path().join("out/vng")).unwrap();
+    assert!(gone(&vng));
+}
+
+#[test]
+fn a_complaint_of_a_device_explains_a_guest_that_died() {
+    for (complain, cause) in [
+        ("echo 'complaint: lost a write'", Cause::Fault),
+        ("true", Cause::Harness),
+    ] {
+        let vng = format!("{}; touch $out/../left; exit 255", begin());
+        let devices = leaving(&format!("sleep 0.3; {complain}; exit 2"));
+        let error = Bench::new(&vng, &devices)
+            .run(Some(preset::T1.clone().into()), LONG)
+            .unwrap_err();
+        assert_eq!(error.cause(), cause, "{error}");
+        let died = matches!(error, VmError::GuestDied { .. });
+        assert_eq!(died, cause == Cause::Harness, "{error}");
+    }
 }
 
 /// A run with a fake QEMU, which is there until lab can have seen it.
@@ -449,18 +549,6 @@ fn a_success_without_a_visible_qemu_proves_nothing() {
 }
 
 #[test]
-fn a_long_script_is_refused() {
-    let bench = Bench::new("", "");
-    let out = bench.dir.path().join("out");
-    let vm = Vm {
-        task: Task::Script("x".repeat(SCRIPT_MAX + 1)),
-        ..bench.vm(&out)
-    };
-    let error = run(&bench.setup, &vm, &Interrupt::default(), &mut |_| {}).unwrap_err();
-    assert!(matches!(error, VmError::ScriptTooLong(_)), "{error}");
-}
-
-#[test]
 fn a_trace_gets_its_text_however_the_run_ends() {
     let devices = "cp $root/left.pcapng $out/trace.pcapng; echo ready; exec sleep 1000";
     let bench = Bench::new(&end(0), devices);
@@ -492,6 +580,7 @@ fn a_trace_gets_its_text_however_the_run_ends() {
 fn a_trace_that_cannot_be_read_is_an_error() {
     let devices = leaving("echo nonsense >$out/trace.pcapng; exit 0");
     let (_bench, run) = with_qemu(SHARED, &devices, LONG);
-    let error = run.unwrap_err().to_string();
-    assert!(error.contains("trace.pcapng"), "{error}");
+    let error = run.unwrap_err();
+    assert!(error.to_string().contains("trace.pcapng"), "{error}");
+    assert_eq!(error.cause(), Cause::Fault);
 }
