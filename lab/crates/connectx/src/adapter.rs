@@ -30,7 +30,7 @@ impl Adapter {
         Ok(Self {
             registers: Registers::new(),
             gateways: Gateways::new(slot.name, slot.trace_dir)?,
-            engine: Engine::start(slot.name, profile, interrupt)?,
+            engine: Engine::start(slot.name, profile, interrupt, slot.complaints.clone())?,
             id: slot.bdf,
             crash: slot.crash.clone(),
         })
@@ -66,10 +66,6 @@ impl Model for Adapter {
         for action in self.registers.write(offset, data) {
             self.engine.ring(action, || context.port.requester(self.id));
         }
-    }
-
-    fn complaint(&self) -> Option<String> {
-        self.engine.complaint()
     }
 
     fn reset(&mut self) {

@@ -5,9 +5,9 @@
 //! they belong to the object that the driver gave the memory to: a buffer ends with it. A device that writes into memory that was
 //! given back would make the guest crash far from the cause.
 
-use crate::complaints::Complaints;
 use crate::error::Error;
 use crate::owner::Owner;
+use devices::Complaints;
 use fabric::{DmaError, Requester, Want};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

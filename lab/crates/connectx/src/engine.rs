@@ -6,11 +6,10 @@
 
 use crate::capabilities::Profile;
 use crate::command_queue::CommandQueue;
-use crate::complaints::Complaints;
 use crate::dma::Dma;
 use crate::hca::Hca;
 use crate::registers::{Action, LOG_COMMANDS};
-use devices::Interrupt;
+use devices::{Complaints, Interrupt};
 use fabric::Requester;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -94,36 +93,33 @@ pub struct Engine {
     doorbells: Arc<Doorbells>,
     /// Counts accesses to memory.
     sent: Arc<AtomicU64>,
-    complaints: Complaints,
     worker: Option<JoinHandle<()>>,
 }
 
 impl Engine {
-    pub fn start(name: &str, profile: Profile, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+    pub fn start(
+        name: &str,
+        profile: Profile,
+        interrupt: Arc<Interrupt>,
+        complaints: Complaints,
+    ) -> io::Result<Self> {
         let doorbells = Arc::new(Doorbells::default());
         let sent = Arc::<AtomicU64>::default();
-        let complaints = Complaints::default();
         let worker = thread::Builder::new()
             .name(format!("{name} engine"))
             .spawn({
                 let (doorbells, sent) = (Arc::clone(&doorbells), Arc::clone(&sent));
-                let complaints = complaints.clone();
                 let name = name.to_owned();
-                move || work(&doorbells, &sent, &complaints, &name, profile, &interrupt)
+                move || {
+                    let _panic = complaints.of_panic();
+                    work(&doorbells, &sent, &complaints, &name, profile, &interrupt);
+                }
             })?;
         Ok(Self {
             doorbells,
             sent,
-            complaints,
             worker: Some(worker),
         })
-    }
-
-    /// What has happened that must not.
-    pub fn complaint(&self) -> Option<String> {
-        let panicked = self.worker.as_ref().is_some_and(JoinHandle::is_finished);
-        let panicked = panicked.then(|| "the engine panicked".to_owned());
-        panicked.or_else(|| self.complaints.first())
     }
 
     /// Waits until memory was accessed so many times more; false if it is not for a while.

@@ -5,13 +5,12 @@
 //! in lab/fuzz call them; the ordinary tests do, too, with bytes of their own.
 
 use crate::command_queue::CommandQueue;
-use crate::complaints::Complaints;
 use crate::config::ConnectXConfig;
 use crate::dma::Dma;
 use crate::hca::Hca;
 use crate::registers::{Action, Registers};
 use crate::wqe::{ControlSegment, Form, WorkRequest, parse_receive};
-use devices::Interrupt;
+use devices::{Complaints, Interrupt};
 use fabric::{Fabric, Requester, trace::Tap};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;

@@ -13,7 +13,6 @@
 mod adapter;
 mod capabilities;
 mod command_queue;
-mod complaints;
 mod config;
 mod cq;
 mod cqe;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a device is before it is served: its description, and what is built of it.
 
-use crate::{config::ConfigSpace, function::Model, interrupt::Interrupt};
+use crate::{complaints::Complaints, config::ConfigSpace, function::Model, interrupt::Interrupt};
 use fabric::Completer;
 use std::{
     error::Error,
@@ -35,6 +35,8 @@ pub struct Slot<'a> {
     pub mode: Mode,
     /// Directory of the trace, for what else the device records; without one it records nothing.
     pub trace_dir: Option<&'a Path>,
+    /// Takes what must not happen and did.
+    pub complaints: &'a Complaints,
     /// See [`Topology::crash`](crate::Topology::crash).
     pub crash: &'a Arc<AtomicBool>,
 }

@@ -43,11 +43,6 @@ pub trait Model: Send {
     /// The function is reset; its requesters are void already.
     fn reset(&mut self);
 
-    /// What has happened that must not: a run in which it did has failed.
-    fn complaint(&self) -> Option<String> {
-        None
-    }
-
     /// The memory behind a BAR that the client may map; it lives as long as the model.
     fn mappable(&self, _bar: usize) -> Option<RawFd> {
         None
@@ -141,11 +136,6 @@ impl Function {
     pub fn disconnect(&mut self) {
         self.power_on_reset();
         self.port.unmap_all_memory();
-    }
-
-    /// What the model complains about.
-    pub fn complaint(&self) -> Option<String> {
-        self.model.complaint()
     }
 
     /// BAR number and size behind a region index.

@@ -63,6 +63,7 @@
 
 pub mod accelerator;
 pub mod client;
+mod complaints;
 pub mod config;
 pub mod crash;
 mod device;
@@ -77,6 +78,7 @@ mod topology;
 mod vtd;
 
 pub use accelerator::AcceleratorConfig;
+pub use complaints::{Complaints, OfPanic};
 pub use config::CompleterType;
 pub use device::{Device, Parts, Slot};
 pub use function::{Context, Model};

@@ -2,6 +2,7 @@
 //! A set of endpoints, and serving it.
 
 use crate::{
+    complaints::{Complaints, News},
     device::{Device, Slot},
     function::Function,
     monitor::Monitor,
@@ -124,17 +125,14 @@ pub enum Error {
 /// Endpoints that are being served.
 pub struct Running {
     endpoints: Vec<Served>,
-    /// Gets the number of each endpoint whose client has gone.
-    ended: mpsc::Receiver<usize>,
+    news: mpsc::Receiver<News>,
 }
-
-/// How serving an endpoint ended, and what it complains about.
-type Ended = (Result<(), vfio_user::Error>, Option<String>);
 
 struct Served {
     name: String,
     socket: PathBuf,
-    thread: thread::JoinHandle<Ended>,
+    /// Says how serving ended; taken when it did.
+    thread: Option<thread::JoinHandle<Result<(), vfio_user::Error>>>,
 }
 
 /// Makes the endpoints of `topology` and serves each by a thread of its own.
@@ -156,28 +154,30 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
             Fabric::with_iommu(topology.mode, tap, iommu)
         }
     };
+    let (to, news) = mpsc::channel();
     let prepared = topology
         .endpoints
         .iter()
-        .map(|endpoint| {
-            let function = build(endpoint, topology, &fabric)?;
+        .enumerate()
+        .map(|(number, endpoint)| {
+            let complaints = Complaints::new(number, to.clone());
+            let function = build(endpoint, topology, &fabric, &complaints)?;
             let server = listen(endpoint, &function)?;
             Ok((endpoint, function, server))
         })
         .collect::<Result<Vec<_>, Error>>()?;
 
-    let (end, ended) = mpsc::channel();
     let mut endpoints = vec![];
     for (number, (endpoint, mut function, server)) in prepared.into_iter().enumerate() {
-        let end = end.clone();
+        let left = OnDrop(to.clone(), number);
         let thread = thread::Builder::new()
             .name(endpoint.name.clone())
             .spawn(move || {
-                let _end = OnDrop(end, number);
+                let left = left;
                 let result = server.run(&mut function);
-                let complaint = function.complaint();
+                drop(left);
                 function.disconnect();
-                (result, complaint)
+                result
             })
             .map_err(|source| Error::Thread {
                 name: endpoint.name.clone(),
@@ -187,43 +187,45 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
         endpoints.push(Served {
             name,
             socket,
-            thread,
+            thread: Some(thread),
         });
     }
-    Ok(Running { endpoints, ended })
+    Ok(Running { endpoints, news })
 }
 
 impl Running {
-    /// Waits until every client has gone.
+    /// Waits until every client has gone. When something happens that must not, it returns at once,
+    /// and the endpoints are still served until the process ends.
     ///
     /// All endpoints serve one VM: once the first client has gone, those that have none are not
     /// waited for.
-    pub fn wait(self) -> Result<(), Error> {
-        // It fails only if there is no endpoint.
-        if self.ended.recv().is_ok() {
-            self.dismiss();
-        }
+    pub fn wait(mut self) -> Result<(), Error> {
         let mut result = Ok(());
-        for endpoint in self.endpoints {
-            let ended = match endpoint.thread.join() {
-                Ok((_, Some(what))) => Err(Error::Complaint {
-                    name: endpoint.name,
-                    what,
-                }),
-                Ok((Ok(()), None)) => Ok(()),
-                Ok((Err(source), None)) => {
-                    let (name, socket) = (endpoint.name, endpoint.socket);
-                    Err(Error::Socket {
-                        name,
-                        socket,
-                        source,
-                    })
-                }
-                Err(_) => Err(Error::Panicked(endpoint.name)),
-            };
-            result = result.and(ended);
+        for number_left in 0..self.endpoints.len() {
+            let endpoint = self.next_left()?;
+            if number_left == 0 {
+                self.dismiss();
+            }
+            result = result.and(self.endpoints[endpoint].ended()?);
         }
         result
+    }
+
+    /// The number of the next endpoint whose client has gone.
+    fn next_left(&self) -> Result<usize, Error> {
+        loop {
+            match self.news.recv().expect("each endpoint says its end") {
+                News::Left(endpoint) => return Ok(endpoint),
+                News::Complaint(endpoint, what) => {
+                    let Served { name, thread, .. } = &self.endpoints[endpoint];
+                    // One that has none has left.
+                    if thread.is_some() {
+                        let name = name.clone();
+                        return Err(Error::Complaint { name, what });
+                    }
+                }
+            }
+        }
     }
 
     /// Ends the endpoints that still wait for a client; those that have one go on.
@@ -238,23 +240,45 @@ impl Running {
     }
 }
 
-/// Reports the end of an endpoint's thread, also if it panics.
-struct OnDrop(mpsc::Sender<usize>, usize);
+impl Served {
+    /// How serving it ended, for one whose client has gone. That it panicked is an error of its own,
+    /// which does not wait.
+    fn ended(&mut self) -> Result<Result<(), Error>, Error> {
+        match self.thread.take().map(thread::JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(Ok(())),
+            Some(Ok(Err(source))) => Ok(Err(Error::Socket {
+                name: self.name.clone(),
+                socket: self.socket.clone(),
+                source,
+            })),
+            Some(Err(_)) => Err(Error::Panicked(self.name.clone())),
+        }
+    }
+}
+
+/// Says that an endpoint's client has gone, also if its thread panics.
+struct OnDrop(mpsc::Sender<News>, usize);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
         // Nobody waits if the receiver is gone.
-        let _ = self.0.send(self.1);
+        let _ = self.0.send(News::Left(self.1));
     }
 }
 
-fn build(endpoint: &Endpoint, topology: &Topology, fabric: &Fabric) -> Result<Function, Error> {
+fn build(
+    endpoint: &Endpoint,
+    topology: &Topology,
+    fabric: &Fabric,
+    complaints: &Complaints,
+) -> Result<Function, Error> {
     let name = &endpoint.name;
     let slot = Slot {
         name,
         bdf: endpoint.bdf,
         mode: topology.mode,
         trace_dir: topology.trace_dir.as_deref(),
+        complaints,
         crash: &topology.crash,
     };
     let parts = endpoint

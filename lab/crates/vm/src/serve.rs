@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{panic, process, thread};
 
 /// Size of the accelerator's memory BAR in bytes: more than the guest's firmware finds room for
 /// below 4 GiB, so that writes into it have 64-bit addresses. Only what is touched takes memory.
@@ -23,6 +24,9 @@ pub const READY_LINE: &str = "ready";
 /// What begins the line that the device process prints when something happened which must not; then
 /// it ends.
 pub const COMPLAINT: &str = "complaint: ";
+
+/// Exit status of a device process that panicked: Rust's own.
+const PANICKED: i32 = 101;
 
 /// Upon this signal the process dies, as by SIGKILL, when the next transfer is on its way.
 pub const DIE: Signal = Signal::USR1;
@@ -63,7 +67,8 @@ pub struct ServeArgs {
     pub devices: DevicesArgs,
 }
 
-/// Serves the devices until their clients have gone. Says [`READY_LINE`] when QEMU may connect.
+/// Serves the devices until their clients have gone. Says [`READY_LINE`] when QEMU may connect, and
+/// what a device complains about.
 pub fn serve(args: ServeArgs) -> Result<(), ServeError> {
     let io = |what| move |error| ServeError::Io { what, error };
     if let Some(parent) = args.end_with_parent {
@@ -75,6 +80,7 @@ pub fn serve(args: ServeArgs) -> Result<(), ServeError> {
             return Ok(());
         }
     }
+    complain_of_panics();
     env_logger::Builder::from_env(Env::default().default_filter_or("info"))
         .format_target(false)
         .init();
@@ -95,8 +101,35 @@ pub fn serve(args: ServeArgs) -> Result<(), ServeError> {
     writeln!(stdout, "{READY_LINE}")
         .and_then(|()| stdout.flush())
         .map_err(io("say that the devices are ready"))?;
-    running.wait()?;
+    running.wait().inspect_err(|error| {
+        if matches!(
+            error,
+            devices::Error::Complaint { .. } | devices::Error::Panicked(_)
+        ) {
+            complain(&error.to_string());
+        }
+    })?;
     Ok(())
+}
+
+/// Says what happened which must not, in one line.
+fn complain(what: &str) {
+    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The log has it, too.
+    let _ = writeln!(io::stdout().lock(), "{COMPLAINT}{what}");
+}
+
+/// Whatever thread panics, the process ends at once: a device that goes on without one of its threads
+/// would only hang its guest.
+fn complain_of_panics() {
+    let log = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        log(panicked);
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        complain(&format!("the thread {name} {panicked}"));
+        process::exit(PANICKED);
+    }));
 }
 
 /// What is served, with the sockets in `dir`.
@@ -148,6 +181,8 @@ fn connectx(adapter: ConnectX) -> ConnectXConfig {
 mod tests {
     use super::*;
     use crate::topology::preset;
+    use std::env;
+    use std::process::Command;
 
     /// All kinds of adapters in one guest.
     #[test]
@@ -199,5 +234,38 @@ mod tests {
         running.dismiss();
         // Whoever hangs up at once is not served, and not complained about.
         running.wait().unwrap();
+    }
+
+    /// Set in the child process that is to panic.
+    const PANICS: &str = "LAB_TEST_PANICS";
+
+    #[test]
+    fn a_panic_of_any_thread_is_a_complaint_and_ends_the_process() {
+        if env::var_os(PANICS).is_some() {
+            complain_of_panics();
+            let engine = thread::Builder::new().name("nic engine".into());
+            engine.spawn(|| panic!("a fault\nin two lines")).unwrap();
+            loop {
+                thread::park();
+            }
+        }
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("serve::tests::a_panic_of_any_thread_is_a_complaint_and_ends_the_process")
+            .env(PANICS, "1")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(PANICKED), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut complaints = text.lines().filter_map(|line| line.strip_prefix(COMPLAINT));
+        let complaint = complaints.next().unwrap();
+        assert!(
+            complaint.starts_with("the thread nic engine panicked at "),
+            "{text}"
+        );
+        assert!(complaint.ends_with(" a fault in two lines"), "{text}");
+        assert_eq!(complaints.next(), None);
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(log.contains("in two lines"), "{log}");
     }
 }
