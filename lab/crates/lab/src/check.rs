@@ -7,7 +7,7 @@ mod child;
 mod error;
 mod gateways;
 mod parts;
-mod programs;
+pub(crate) mod programs;
 pub(crate) mod report;
 mod summary;
 
@@ -35,7 +35,7 @@ use vm::results::tap::Tap;
 use vm::results::{Case, Reader, read_all};
 use vm::signals::Interrupt;
 use vm::topology::{LinkMode, Topology, preset};
-use vm::{Accel, Kernel, Setup, Task, Vm, VmError};
+use vm::{Accel, Kernel, Manifest, ManifestError, Setup, Step, Task, Vm, VmError};
 use vm::{checkers, guest};
 
 /// Limit for what hangs; building the tests counts.
@@ -391,32 +391,18 @@ impl Guest<'_> {
     }
 
     fn programs(&self, boot: &Boot, dir: &str, results: &mut Results) -> Result<(), CheckError> {
-        let built = self.setup.lab.parent().unwrap_or(Path::new("/"));
-        let homes = guest::Homes {
-            built,
-            repo: self.repo,
-        };
         let out = self.out.join(dir);
-        let prefixes: Vec<_> = boot
-            .programs
-            .iter()
-            .map(|name| homes.prefix(name))
-            .collect();
-        let mut programs = Vec::new();
-        for prefix in &prefixes {
-            let found = guest::programs(prefix)?;
-            if found.is_empty() {
-                let why = format!("there is no {}*: build the workspace", prefix.display());
-                results.case(Case::fail(boot.part, relative(&why)));
+        let mut steps = match self.steps(boot) {
+            Ok(steps) => steps,
+            Err(error) => {
+                results.case(Case::fail(boot.part, relative(&error.to_string())));
+                return Ok(());
             }
-            programs.extend(found);
-        }
-        let checkers = checkers::command(self.kernel, &out)?;
-        let last = checkers.as_deref().map(|command| (checkers::NAME, command));
-        programs.extend(last.map(|(name, _)| name.to_owned()));
+        };
+        steps.extend(checkers::step(self.kernel, &out)?);
         let parameters = boot.parameters();
         let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
-        let mut reader = guest::Programs::new(programs);
+        let mut reader = guest::Programs::new(steps);
         let vm = Vm {
             kernel: self.kernel,
             accel: self.accel,
@@ -425,13 +411,7 @@ impl Guest<'_> {
             devices: Some(boot.topology.clone().into()),
             devices_end: boot.devices_end,
             append: &parameters,
-            // Programs that are not built use some that are.
-            task: Task::Script(format!(
-                "export PATH=$PATH:{} {}\n{}",
-                built.display(),
-                boot.environment.join(" "),
-                guest::script(&prefixes, last)
-            )),
+            task: Task::Script(reader.script()),
             limit: boot.limit,
             out: &out,
         };
@@ -461,6 +441,15 @@ impl Guest<'_> {
             Self::kunit(kunit, &out, results);
         }
         Ok(())
+    }
+
+    /// What runs the programs of a boot.
+    fn steps(&self, boot: &Boot) -> Result<Vec<Step>, ManifestError> {
+        let built = Manifest::of_build(&self.setup.lab)?;
+        let programs = boot.programs.iter();
+        programs
+            .map(|program| program.step(&built, self.repo))
+            .collect()
     }
 
     /// What ran when the guest with its log in `out` started.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs the tests of the uAPI on any kernel and says, case by case of the contract, what it does.
 
-use crate::check::Totals;
 use crate::check::report::Report;
+use crate::check::{Totals, programs};
 use crate::style::{Style, relative};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -12,16 +12,10 @@ use vm::guest;
 use vm::results::{Case, Event, Reader, Verdict};
 use vm::signals::Interrupt;
 use vm::topology::preset;
-use vm::{Accel, DevicesEnd, Kernel, Setup, Task, Vm, VmError};
+use vm::{Accel, DevicesEnd, Kernel, Manifest, ManifestError, Setup, Task, Vm, VmError};
 
 /// For a guest that hangs.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
-
-/// What makes the guest's programs skip what the kernel lacks.
-const SETTING: &str = "export DMA_BUF_TPH_CONFORMANCE=1; ";
-
-/// The programs with the cases that user space can see.
-const PROGRAMS: [&str; 3] = ["guest-completers", "guest-dma-buf-tph", "guest-races"];
 
 /// The contract's cases (spec of the behaviour of DMA_BUF_TPH) are 1 to this.
 const CASES: u8 = 43;
@@ -49,11 +43,9 @@ pub enum ConformanceError {
         /// The options, with their prefix.
         options: Vec<String>,
     },
-    /// The programs are not there.
-    #[error(
-        "there is no {0}: build the lab with `cargo build --workspace` (`make conformance` does)"
-    )]
-    NoProgram(String),
+    /// A program is not there.
+    #[error(transparent)]
+    Program(#[from] ManifestError),
     /// The guest could not be run.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -82,16 +74,16 @@ pub fn conformance(
             options: missing,
         });
     }
-    let dir = setup.lab.parent().unwrap_or(Path::new("/"));
-    for program in PROGRAMS {
-        if !dir.join(program).is_file() {
-            return Err(ConformanceError::NoProgram(program.into()));
-        }
-    }
+    let built = Manifest::of_build(&setup.lab)?;
+    let steps = programs::CONFORMANCE
+        .iter()
+        // All of them are built.
+        .map(|program| program.step(&built, Path::new("/")))
+        .collect::<Result<_, _>>()?;
 
     let mut report = Report::new(to, Style::of_stdout());
     report.begin(&format!("conformance of {}", kernel.name()))?;
-    let mut reader = guest::Programs::new(PROGRAMS.map(Into::into).into());
+    let mut reader = guest::Programs::new(steps);
     let mut cases = Vec::new();
     let mut take = |events: Vec<Event>, report: &mut Report<'_>| {
         for event in events {
@@ -111,9 +103,7 @@ pub fn conformance(
         devices: Some(preset::T1_COMPLETERS.clone().into()),
         devices_end: DevicesEnd::WithQemu,
         append: &["vfio.enable_unsafe_noiommu_mode=1"],
-        task: Task::Script(
-            SETTING.to_owned() + &guest::script(&PROGRAMS.map(|name| dir.join(name)), None),
-        ),
+        task: Task::Script(reader.script()),
         limit: LIMIT,
         out,
     };

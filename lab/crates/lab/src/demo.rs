@@ -7,6 +7,7 @@ mod print;
 pub mod steps;
 pub mod verify;
 
+use crate::check::programs;
 use crate::cli::{Driver, Publish};
 use crate::style::{self, Style};
 use fabric::trace::{BINARY_FILE, Reader, Record};
@@ -19,18 +20,16 @@ use verify::verify;
 use vm::results::{Case, Verdict};
 use vm::signals::Interrupt;
 use vm::topology::Topology;
-use vm::{Accel, DEVICE_MEMORY_MAX, DevicesEnd, Kernel, Run, Setup, Task, Vm, VmError};
+use vm::{
+    Accel, DEVICE_MEMORY_MAX, DevicesEnd, Kernel, Manifest, ManifestError, Run, Setup, Task, Vm,
+    VmError,
+};
 
 /// A demo's guest ends after seconds; this is for one that hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Most memory, in bytes, that QEMU and the device process may take together.
 const TOTAL_MEMORY_MAX: u64 = 4 << 30;
-
-/// The guest programs, beside this one, and the one that needs an RDMA adapter, in the repository.
-const PROGRAM: &str = "p2p-demo";
-const USER_SPACE_PROGRAM: &str = "vfio-demo";
-const RDMA_PROGRAM: &str = "tools/testing/selftests/rdma-tph/demo-rdma";
 
 /// A demo to be run.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +70,10 @@ pub enum DemoError {
     #[error(transparent)]
     Vm(#[from] VmError),
     /// The guest's program gave up.
-    #[error("{} ended with status {status}: {last}; its messages are in {}", .program.display(), .log.display())]
+    #[error("{program} ended with status {status}: {last}; its messages are in {}", .log.display())]
     Program {
         /// The program.
-        program: PathBuf,
+        program: &'static str,
         /// Its exit status.
         status: u8,
         /// The last line that it wrote to stderr.
@@ -83,8 +82,8 @@ pub enum DemoError {
         log: PathBuf,
     },
     /// The guest's program is not there.
-    #[error("there is no {}: build the lab with `cargo build --workspace` (`make demo` does)", .0.display())]
-    NoProgram(PathBuf),
+    #[error(transparent)]
+    NoProgram(#[from] ManifestError),
     /// The topology is made for another requester.
     #[error(
         "the requester of topology {0} is its RDMA adapter; a driver of initiators needs another one, such as t3"
@@ -114,8 +113,8 @@ pub fn record(
 ) -> Result<Recorded, DemoError> {
     let has_adapter = plan.topology.adapter().is_some();
     let (program, kinds) = match plan.driver {
-        Driver::Kernel if has_adapter => (plan.repo.join(RDMA_PROGRAM), Kind::OF_ADAPTER),
-        Driver::Kernel => (beside(&setup.lab, PROGRAM), Kind::OF_INITIATORS),
+        Driver::Kernel if has_adapter => (programs::RDMA_DEMO, Kind::OF_ADAPTER),
+        Driver::Kernel => (programs::DEMO, Kind::OF_INITIATORS),
         Driver::UserSpace if has_adapter => {
             return Err(DemoError::Adapter(plan.topology.name.clone()));
         }
@@ -125,12 +124,11 @@ pub fn record(
             } else {
                 Kind::OF_INITIATORS
             };
-            (beside(&setup.lab, USER_SPACE_PROGRAM), kinds)
+            (programs::USER_SPACE_DEMO, kinds)
         }
     };
-    if !program.is_file() {
-        return Err(DemoError::NoProgram(program));
-    }
+    let mut step = program.step(&Manifest::of_build(&setup.lab)?, plan.repo)?;
+    step.command.extend(arguments(plan));
     let mut report = String::new();
     let vm = Vm {
         kernel: plan.kernel,
@@ -140,7 +138,7 @@ pub fn record(
         devices: Some(plan.topology.clone().into()),
         devices_end: DevicesEnd::default(),
         append: &[],
-        task: Task::Script(command(&setup.lab, &program, plan)),
+        task: Task::Script(step.to_string()),
         limit: LIMIT,
         out: plan.out,
     };
@@ -154,7 +152,7 @@ pub fn record(
         let said = String::from_utf8_lossy(&said);
         let last = vm::log::tail(&said, 1).concat();
         return Err(DemoError::Program {
-            program,
+            program: program.title(),
             status: run.status,
             last,
             log,
@@ -165,23 +163,21 @@ pub fn record(
     Ok(Recorded { steps, trace, run })
 }
 
-/// The program `name` in the directory of `program`.
-fn beside(program: &Path, name: &str) -> PathBuf {
-    program.with_file_name(name)
-}
-
-/// The command that runs `program`, which may use what is beside `lab`.
-fn command(lab: &Path, program: &Path, plan: &Plan<'_>) -> String {
+/// What the guest's program is told.
+fn arguments(plan: &Plan<'_>) -> Vec<String> {
     let Publish { st, ph, ext, cpu } = plan.publish;
-    let cpu = match plan.driver {
-        Driver::Kernel => String::new(),
-        Driver::UserSpace => format!(" --cpu {cpu}"),
-    };
-    format!(
-        "PATH=$PATH:{} {} --st {st:#x} --ph {ph} --ext {ext:#x}{cpu}",
-        vm::command::shell_quote(&beside(lab, "").display().to_string()),
-        vm::command::shell_quote(&program.display().to_string()),
-    )
+    let mut arguments = vec![
+        "--st".to_owned(),
+        format!("{st:#x}"),
+        "--ph".to_owned(),
+        ph.to_string(),
+        "--ext".to_owned(),
+        format!("{ext:#x}"),
+    ];
+    if plan.driver == Driver::UserSpace {
+        arguments.extend(["--cpu".to_owned(), cpu.to_string()]);
+    }
+    arguments
 }
 
 /// The judgement as test results.
@@ -350,17 +346,11 @@ mod tests {
     fn the_guest_program_gets_what_was_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let kernel = kernel(dir.path());
-        let command = |driver, program| {
-            let plan = plan(&kernel, driver, &preset::T3);
-            command(Path::new("/t/lab"), Path::new(program), &plan)
-        };
+        let arguments = |driver| arguments(&plan(&kernel, driver, &preset::T3)).join(" ");
+        assert_eq!(arguments(Driver::Kernel), "--st 0xf --ph 3 --ext 0x1234");
         assert_eq!(
-            command(Driver::Kernel, "/t/p2p-demo"),
-            "PATH=$PATH:'/t/' '/t/p2p-demo' --st 0xf --ph 3 --ext 0x1234"
-        );
-        assert_eq!(
-            command(Driver::UserSpace, "/t/vfio-demo"),
-            "PATH=$PATH:'/t/' '/t/vfio-demo' --st 0xf --ph 3 --ext 0x1234 --cpu 2"
+            arguments(Driver::UserSpace),
+            "--st 0xf --ph 3 --ext 0x1234 --cpu 2"
         );
     }
 

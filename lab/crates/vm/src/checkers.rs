@@ -3,13 +3,13 @@
 //! checks: a checker that gave up finds nothing.
 
 use crate::Kernel;
-use crate::command::shell_quote;
+use crate::program::Step;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 /// The name under which its results are reported.
-pub const NAME: &str = "checkers";
+const NAME: &str = "checkers";
 
 /// What the script can ask, and the option with which a kernel has it.
 const CHECKERS: [(&str, &str); 3] = [
@@ -23,9 +23,9 @@ const AGE: u32 = 6;
 
 const SCRIPT: &str = include_str!("checkers.sh");
 
-/// Leaves the script in `dir` and returns the command that runs it in a guest of `kernel`; `None` for
-/// a kernel without checkers.
-pub fn command(kernel: &Kernel, dir: &Path) -> io::Result<Option<String>> {
+/// Leaves the script in `dir` and returns what runs it in a guest of `kernel`; `None` for a kernel
+/// without checkers.
+pub fn step(kernel: &Kernel, dir: &Path) -> io::Result<Option<Step>> {
     let present: Vec<_> = CHECKERS
         .iter()
         .filter(|(_, option)| kernel.has(option))
@@ -37,8 +37,10 @@ pub fn command(kernel: &Kernel, dir: &Path) -> io::Result<Option<String>> {
     fs::create_dir_all(dir)?;
     let path = dir.join("checkers.sh");
     fs::write(&path, SCRIPT)?;
-    let path = shell_quote(&fs::canonicalize(path)?.display().to_string());
-    Ok(Some(format!("sh {path} '' {AGE} {}", present.join(" "))))
+    let path = fs::canonicalize(path)?.display().to_string();
+    let mut step = Step::new(NAME, ["sh", &path, "", &AGE.to_string()]);
+    step.command.extend(present.into_iter().map(str::to_owned));
+    Ok(Some(step))
 }
 
 #[cfg(test)]
@@ -146,17 +148,17 @@ mod tests {
         for file in ["arch/x86/boot/bzImage", "modules.order"] {
             fs::write(dir.path().join(file), "").unwrap();
         }
-        let command_with = |config: &str| {
+        let step_with = |config: &str| {
             fs::write(dir.path().join(".config"), config).unwrap();
             let kernel = Kernel::at(dir.path()).unwrap();
-            command(&kernel, &dir.path().join("out")).unwrap()
+            step(&kernel, &dir.path().join("out")).unwrap()
         };
-        assert_eq!(command_with("CONFIG_PCI=y\n"), None);
+        assert_eq!(step_with("CONFIG_PCI=y\n"), None);
         assert!(!dir.path().join("out").exists());
-        let command = command_with("CONFIG_DEBUG_KMEMLEAK=y\nCONFIG_PROVE_LOCKING=y\n").unwrap();
-        assert!(
-            command.ends_with("checkers.sh' '' 6 lockdep kmemleak"),
-            "{command}"
-        );
+        let step = step_with("CONFIG_DEBUG_KMEMLEAK=y\nCONFIG_PROVE_LOCKING=y\n").unwrap();
+        let path = fs::canonicalize(dir.path().join("out/checkers.sh")).unwrap();
+        let path = path.display().to_string();
+        let words = ["sh", &path, "", "6", "lockdep", "kmemleak"];
+        assert_eq!(step, Step::new(NAME, words));
     }
 }

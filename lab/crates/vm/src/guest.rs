@@ -1,93 +1,70 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs the test programs of the guest, all in one boot.
 
-use crate::command::shell_quote;
+use crate::program::Step;
 use crate::results::tap::Tap;
 use crate::results::{Case, Event, Reader};
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::fmt::Write;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// Stands before a line that is the script's and not a program's.
-const START: &str = "== start ";
-const END: &str = "== end ";
-
-/// Where programs are.
-#[derive(Debug, Clone, Copy)]
-pub struct Homes<'a> {
-    /// Those that are built.
-    pub built: &'a Path,
-    /// The repository.
-    pub repo: &'a Path,
-}
-
-impl Homes<'_> {
-    /// The path that the paths of all programs with this prefix begin with.
-    #[must_use]
-    pub fn prefix(self, prefix: &str) -> PathBuf {
-        if prefix.contains('/') {
-            self.repo.join(prefix)
-        } else {
-            self.built.join(prefix)
-        }
-    }
-}
-
-/// The names of the programs whose path begins with `prefix`, sorted.
-pub fn programs(prefix: &Path) -> io::Result<Vec<String>> {
-    let start = prefix.file_name().unwrap_or_default().to_string_lossy();
-    let mut names = Vec::new();
-    for entry in fs::read_dir(prefix.parent().unwrap_or(Path::new("/")))? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let metadata = entry.metadata()?;
-        // Cargo leaves a list of dependencies beside each program.
-        if name.starts_with(&*start) && metadata.is_file() && metadata.permissions().mode() & 1 != 0
-        {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// A script that runs every program whose path begins with one of `prefixes`, and `last` (its name, its
-/// command) when they have ended, and marks where each begins and ends.
-#[must_use]
-pub fn script(prefixes: &[PathBuf], last: Option<(&str, &str)>) -> String {
-    let quoted = |prefix: &PathBuf| shell_quote(&prefix.display().to_string());
-    let patterns = prefixes.iter().map(quoted).collect::<Vec<_>>().join("* ");
-    let last = last.map_or(String::new(), |(name, command)| {
-        format!("\necho '{START}{name}'; {command}; echo \"{END}{name} $?\"")
-    });
-    format!(
-        "for t in {patterns}*; do [ -x \"$t\" ] || continue; n=${{t##*/}}\n\
-         echo \"{START}$n\"; \"$t\"; echo \"{END}$n $?\"; done{last}"
-    )
-}
-
-/// Reads what the script prints.
+/// Makes the script that runs the programs of a guest one after the other, and reads what it prints.
 #[derive(Debug)]
 pub struct Programs {
-    /// Programs that did not start yet.
-    expected: Vec<String>,
-    running: Option<(String, Tap, usize)>,
+    steps: Vec<Step>,
+    /// Begins a line that is the script's and not a program's, behind an empty one: no program knows
+    /// it, and none that ends within a line hides it.
+    mark: String,
+    /// The first of the steps that did not start yet.
+    next: usize,
+    running: Option<Running>,
+}
+
+/// The program that runs.
+#[derive(Debug)]
+struct Running {
+    title: String,
+    tap: Tap,
+    /// Its failed tests so far.
+    failed: usize,
 }
 
 impl Programs {
-    /// A reader that expects `programs` to run.
+    /// Those of these steps.
     #[must_use]
-    pub fn new(programs: Vec<String>) -> Self {
+    pub fn new(steps: Vec<Step>) -> Self {
+        // Another number each time.
+        let number = RandomState::new().build_hasher().finish();
         Self {
-            expected: programs,
+            steps,
+            mark: format!("== {number:016x} "),
+            next: 0,
             running: None,
         }
     }
 
-    /// Ends the running program, of whose failed tests the last count is known.
+    /// The script. It ends well, whatever the programs do.
+    #[must_use]
+    pub fn script(&self) -> String {
+        let mut script = String::new();
+        for (number, step) in self.steps.iter().enumerate() {
+            let mark = &self.mark;
+            let _ = writeln!(
+                script,
+                "printf '\\n%s\\n' '{mark}start {number}'\n{step} </dev/null\n\
+                 printf '\\n%s %s\\n' '{mark}end' $?"
+            );
+        }
+        script
+    }
+
+    /// Ends the running program.
     fn finish(&mut self, status: Option<i32>) -> Vec<Event> {
-        let Some((name, mut tap, failed)) = self.running.take() else {
+        let Some(Running {
+            title,
+            mut tap,
+            failed,
+        }) = self.running.take()
+        else {
             return Vec::new();
         };
         let mut events = tap.end();
@@ -96,15 +73,36 @@ impl Programs {
             Some(0) => {}
             Some(_) if failed > 0 => {}
             Some(status) => events.push(Event::Case(Case::fail(
-                name,
+                title,
                 format!("no test failed, yet the program ended with status {status}"),
             ))),
             None => events.push(Event::Case(Case::fail(
-                name,
+                title,
                 "the guest ended before it did",
             ))),
         }
         events
+    }
+
+    /// Takes what follows the mark.
+    fn marked(&mut self, what: &str) -> Vec<Event> {
+        match what.split_once(' ') {
+            Some(("start", number)) => {
+                let events = self.finish(None);
+                let number = number.parse().unwrap_or(self.next);
+                if let Some(Step { title, .. }) = self.steps.get(number) {
+                    self.next = number + 1;
+                    self.running = Some(Running {
+                        title: title.clone(),
+                        tap: Tap::new(title),
+                        failed: 0,
+                    });
+                }
+                events
+            }
+            Some(("end", status)) => self.finish(Some(status.parse().unwrap_or(-1))),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -126,32 +124,27 @@ fn count_failures(events: &[Event]) -> usize {
 
 impl Reader for Programs {
     fn line(&mut self, line: &str) -> Vec<Event> {
-        if let Some(name) = line.strip_prefix(START) {
-            let events = self.finish(None);
-            self.expected.retain(|expected| expected != name);
-            self.running = Some((name.into(), Tap::new(name), 0));
-            return events;
-        }
-        if let Some((_, status)) = line.strip_prefix(END).and_then(|end| end.rsplit_once(' ')) {
-            return self.finish(Some(status.parse().unwrap_or(-1)));
+        if let Some(what) = line.strip_prefix(&self.mark) {
+            let what = what.to_owned();
+            return self.marked(&what);
         }
         match &mut self.running {
-            Some((_, tap, failed)) => {
+            Some(Running { tap, failed, .. }) => {
                 let events = tap.line(line);
                 *failed += count_failures(&events);
                 events
             }
+            None if line.is_empty() => Vec::new(),
             None => vec![Event::Note(line.into())],
         }
     }
 
     fn end(&mut self) -> Vec<Event> {
         let mut events = self.finish(None);
-        events.extend(
-            self.expected
-                .drain(..)
-                .map(|name| Event::Case(Case::fail(name, "the guest ended before it was run"))),
-        );
+        let never = self.steps.drain(..).skip(self.next);
+        events.extend(never.map(|Step { title, .. }| {
+            Event::Case(Case::fail(title, "the guest ended before it was run"))
+        }));
         events
     }
 }
@@ -159,109 +152,129 @@ impl Reader for Programs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{Verdict, read_all};
+    use crate::results::Verdict;
+    use std::process::Command;
 
-    fn cases(text: &str) -> Vec<Case> {
-        let expected = vec!["guest-a".into(), "guest-b".into()];
-        read_all(&mut Programs::new(expected), text)
+    /// What a program prints that passes.
+    const GOOD: &str = "echo 1..1; echo ok 1 - works";
+
+    /// Shell commands as the programs `a`, `b` and so on.
+    fn programs(commands: &[&str]) -> Programs {
+        let step = |(title, command): (char, &&str)| {
+            Step::new(
+                title,
+                ["/bin/sh".to_owned(), "-c".to_owned(), (*command).to_owned()],
+            )
+        };
+        Programs::new(('a'..).zip(commands).map(step).collect())
+    }
+
+    /// What the script of `programs` prints.
+    fn output(programs: &Programs) -> String {
+        let output = Command::new("sh")
+            .args(["-c", &programs.script()])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn events(programs: &mut Programs, text: &str) -> Vec<Event> {
+        let mut events: Vec<_> = text.lines().flat_map(|line| programs.line(line)).collect();
+        events.extend(programs.end());
+        events
+    }
+
+    fn cases(programs: &mut Programs, text: &str) -> Vec<Case> {
+        let case = |event| match event {
+            Event::Case(case) => Some(case),
+            Event::Note(_) => None,
+        };
+        events(programs, text)
             .into_iter()
-            .filter_map(|event| match event {
-                Event::Case(case) => Some(case),
-                Event::Note(_) => None,
-            })
+            .filter_map(case)
             .collect()
     }
 
-    const A: &str = "== start guest-a\n1..1\nok 1 - works\n== end guest-a 0\n";
-    const B: &str = "== start guest-b\n1..1\nok 1 - too\n== end guest-b 0\n";
+    fn run(commands: &[&str]) -> Vec<Case> {
+        let mut programs = programs(commands);
+        let text = output(&programs);
+        cases(&mut programs, &text)
+    }
 
     #[test]
-    fn every_program_is_read() {
+    fn every_program_is_run_and_read_in_its_order() {
         assert_eq!(
-            cases(&format!("{A}{B}")),
-            [Case::pass("guest-a: works"), Case::pass("guest-b: too")]
+            run(&[GOOD, "echo 1..1; echo ok 1 - too; cat"]),
+            [Case::pass("a: works"), Case::pass("b: too")]
         );
     }
 
     #[test]
-    fn a_program_that_was_not_run_fails() {
+    fn the_same_program_runs_twice_under_two_titles() {
         assert_eq!(
-            cases(A).last(),
-            Some(&Case::fail("guest-b", "the guest ended before it was run"))
+            run(&[GOOD, GOOD]),
+            [Case::pass("a: works"), Case::pass("b: works")]
+        );
+    }
+
+    #[test]
+    fn what_the_script_says_itself_is_no_note() {
+        let mut programs = programs(&[GOOD, GOOD]);
+        let text = output(&programs);
+        let notes = events(&mut programs, &text)
+            .into_iter()
+            .filter(|event| matches!(event, Event::Note(_)));
+        assert_eq!(notes.count(), 0);
+    }
+
+    #[test]
+    fn a_program_that_was_not_run_fails() {
+        let mut programs = programs(&[GOOD, GOOD]);
+        let text = output(&programs);
+        let end = text.find("start 1").unwrap() - programs.mark.len();
+        assert_eq!(
+            cases(&mut programs, &text[..end]).last(),
+            Some(&Case::fail("b", "the guest ended before it was run"))
         );
     }
 
     #[test]
     fn a_guest_that_ends_within_a_program_fails() {
-        let cut = B.split_once("== end").unwrap().0;
+        let mut programs = programs(&[GOOD, GOOD]);
+        let text = output(&programs);
+        let end = text.rfind("ok 1").unwrap();
+        let cases = cases(&mut programs, &text[..end]);
         assert_eq!(
-            cases(&format!("{A}{cut}")).last(),
-            Some(&Case::fail("guest-b", "the guest ended before it did"))
+            cases.last(),
+            Some(&Case::fail("b", "the guest ended before it did"))
         );
     }
 
     #[test]
     fn a_program_that_fails_silently_fails() {
-        let bad = B.replace("guest-b 0", "guest-b 139");
-        let got = cases(&format!("{A}{bad}"));
+        let got = run(&[GOOD, &format!("{GOOD}; exit 139")]);
         assert!(matches!(&got[2], Case { name, verdict: Verdict::Fail(why) }
-            if name == "guest-b" && why.contains("status 139")));
+            if name == "b" && why.contains("status 139")));
     }
 
     #[test]
     fn a_program_without_plan_fails_once() {
-        let bad = B.replace("1..1\n", "").replace("guest-b 0", "guest-b 1");
-        let got = cases(&format!("{A}{bad}"));
-        assert_eq!(
-            got[2..],
-            [Case::fail("guest-b: TAP", "ended without a plan")]
-        );
+        let got = run(&["echo ok 1 - works; exit 1"]);
+        assert_eq!(got[1..], [Case::fail("a: TAP", "ended without a plan")]);
     }
 
     #[test]
-    fn the_script_runs_what_programs_lists() {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, mode, text) in [
-            (
-                "guest-a",
-                0o755,
-                "#!/bin/sh\necho 1..1\necho ok 1 - works\n",
-            ),
-            ("guest-b", 0o755, "#!/bin/sh\necho 1..1\necho ok 1 - too\n"),
-            ("guest-a.d", 0o644, ""),
-            ("other", 0o755, "#!/bin/sh\nexit 1\n"),
-        ] {
-            let path = crate::fake::script(dir.path(), name, text);
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        }
-        let homes = Homes {
-            built: dir.path(),
-            repo: Path::new("/repo"),
-        };
-        let prefixes =
-            |names: &[&str]| -> Vec<_> { names.iter().map(|name| homes.prefix(name)).collect() };
-        assert_eq!(
-            programs(&homes.prefix("guest-")).unwrap(),
-            ["guest-a", "guest-b"]
-        );
-        let run = |script: &str| {
-            let output = std::process::Command::new("sh")
-                .args(["-c", script])
-                .output()
-                .unwrap();
-            String::from_utf8(output.stdout).unwrap()
-        };
-        assert_eq!(
-            run(&script(&prefixes(&["guest-"]), None)),
-            format!("{A}{B}")
-        );
-        let both = ["guest-b", "guest-a"];
-        assert_eq!(run(&script(&prefixes(&both), None)), format!("{B}{A}"));
-        assert_eq!(run(&script(&prefixes(&both[..1]), None)), B);
-        assert_eq!(programs(&homes.prefix(both[0])).unwrap(), ["guest-b"]);
-        let last = script(&prefixes(&["guest-"]), Some(("last", "false")));
-        let of_last = "== start last\n== end last 1\n";
-        assert_eq!(run(&last), format!("{A}{B}{of_last}"));
-        assert_eq!(homes.prefix("tools/x-"), Path::new("/repo/tools/x-"));
+    fn a_program_that_ends_within_a_line_hides_nothing() {
+        let got = run(&["echo 1..1; printf 'ok 1 - cut'", GOOD]);
+        assert_eq!(got, [Case::pass("a: cut"), Case::pass("b: works")]);
+    }
+
+    #[test]
+    fn a_program_cannot_say_what_the_script_says() {
+        let other = programs(&[GOOD]);
+        let forged = format!("{GOOD}; echo '{}end 0'; exit 3", other.mark);
+        assert!(matches!(&run(&[&forged])[1].verdict, Verdict::Fail(why)
+            if why.contains("status 3")));
     }
 }

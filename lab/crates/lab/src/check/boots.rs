@@ -6,7 +6,7 @@ use super::programs;
 use std::time::Duration;
 use tlp::Ph;
 use vm::topology::{Completer, Profile, StTable, Tags, Topology, preset};
-use vm::{DevicesEnd, Kernel};
+use vm::{DevicesEnd, Kernel, Program};
 
 /// A boot of the guest, and the test programs that run in it.
 pub struct Boot {
@@ -18,8 +18,8 @@ pub struct Boot {
     pub topology: Topology,
     /// How many processors it has.
     pub cpus: u8,
-    /// How their names begin.
-    pub programs: &'static [&'static str],
+    /// What runs in it, in this order.
+    pub programs: &'static [Program],
     /// The KUnit tests of its start.
     pub kunit: Option<Kunit>,
     /// What its trace must show.
@@ -28,8 +28,6 @@ pub struct Boot {
     pub has_gateways: bool,
     /// The option without which a kernel cannot do it.
     pub needs: Option<&'static str>,
-    /// What its programs find in their environment, `NAME=VALUE`.
-    pub environment: &'static [&'static str],
     /// How long it may take, on a plain kernel.
     pub limit: Duration,
     /// How the process that serves its devices is to end.
@@ -62,7 +60,6 @@ impl Boot {
             arrivals: Arrivals::Any,
             has_gateways: false,
             needs: None,
-            environment: &[],
             limit: Duration::from_secs(5 * 60),
             devices_end: DevicesEnd::WithQemu,
             append: &[],
@@ -181,7 +178,7 @@ fn of_dma_bufs() -> Vec<Boot> {
             part: "guest tests",
             dir: "guest",
             topology: preset::T1_COMPLETERS.clone(),
-            programs: &[programs::ALL],
+            programs: &programs::ALL,
             kunit: Some(TESTS),
             ..Boot::plain()
         },
@@ -200,12 +197,7 @@ fn of_dma_bufs() -> Vec<Boot> {
             part: "guest tests in topology T3",
             dir: "guest-t3",
             topology: preset::T3.clone(),
-            programs: &[
-                programs::EVERYWHERE[0],
-                programs::EVERYWHERE[1],
-                programs::ROOT_PORT,
-                programs::REDIRECT_OFF_PATH,
-            ],
+            programs: &programs::BEHIND_ROOT_PORT,
             kunit: Some(doctests(
                 "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
                 &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
@@ -221,7 +213,7 @@ fn of_dma_bufs() -> Vec<Boot> {
         Boot {
             part: "guest tests of requesters that user space owns",
             dir: "guest-requester",
-            programs: &[programs::REQUESTER],
+            programs: &programs::REQUESTER,
             kunit: Some(REQUESTER_TESTS),
             ..Boot::plain()
         },
@@ -325,7 +317,7 @@ fn of_rdma() -> Vec<Boot> {
             part: "RDMA tests",
             dir: "rdma",
             topology: preset::T1_RDMA.clone(),
-            programs: &[programs::RDMA_ALL],
+            programs: &programs::RDMA_ALL,
             has_gateways: true,
             ..Boot::plain()
         },
@@ -389,7 +381,7 @@ fn without_tph() -> Vec<Boot> {
         Boot {
             part: "guest tests without TPH",
             dir: "guest",
-            programs: &["without-tph"],
+            programs: &[programs::WITHOUT_TPH],
             kunit: Some(TESTS_WITHOUT_TPH),
             arrivals: Arrivals::WithoutHint,
             // vfio is built in.
@@ -412,7 +404,7 @@ fn without_dmabuf() -> Vec<Boot> {
         Boot {
             part: "guest tests without dma-bufs of vfio",
             dir: "guest",
-            programs: &["without-dmabuf"],
+            programs: &[programs::WITHOUT_DMABUF],
             ..Boot::plain()
         },
         // The table of steering tags is that in C.
@@ -442,8 +434,7 @@ pub fn endurance() -> Vec<Boot> {
             part: "drivers that are loaded 50 times",
             dir: "reload",
             topology: preset::T1_RDMA.clone(),
-            programs: &[programs::RDMA_RELOAD],
-            environment: &["RDMA_CYCLES=50"],
+            programs: const { &[programs::RDMA_RELOAD.environment(&[("RDMA_CYCLES", "50")])] },
             limit: Duration::from_secs(20 * 60),
             ..Boot::plain()
         },
@@ -451,8 +442,7 @@ pub fn endurance() -> Vec<Boot> {
             part: "ten minutes without work",
             dir: "idle",
             topology: preset::T1_RDMA.clone(),
-            programs: &[programs::ADAPTER_IDLE],
-            environment: &["RDMA_IDLE=600"],
+            programs: const { &[programs::ADAPTER_IDLE.environment(&[("RDMA_IDLE", "600")])] },
             limit: Duration::from_secs(15 * 60),
             ..Boot::plain()
         },
@@ -460,18 +450,18 @@ pub fn endurance() -> Vec<Boot> {
             part: "100000 registrations",
             dir: "registrations",
             topology: preset::T1_RDMA.clone(),
-            programs: &[programs::RDMA_REGISTRATIONS],
+            programs: const {
+                &[programs::RDMA_REGISTRATIONS.environment(&[("RDMA_REGISTRATIONS", "100000")])]
+            },
             needs: Some("VFIO_PCI_DMABUF_TPH"),
-            environment: &["RDMA_REGISTRATIONS=100000"],
             limit: Duration::from_secs(60 * 60),
             ..Boot::plain()
         },
         Boot {
             part: "10000 resets of a requester that user space owns",
             dir: "requester-cycles",
-            programs: &[programs::REQUESTER_LIFETIME],
+            programs: const { &[programs::REQUESTER_LIFETIME.environment(&[("VFIO_CYCLES", "10000")])] },
             needs: Some(VFIO_TPH),
-            environment: &["VFIO_CYCLES=10000"],
             limit: Duration::from_secs(120 * 60),
             ..Boot::plain()
         },
@@ -491,4 +481,17 @@ pub fn kill() -> Boot {
         devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
         ..Boot::plain()
     }
+}
+
+/// All that can be booted, on whatever kernel.
+#[cfg(test)]
+pub fn all() -> Vec<Boot> {
+    let boots = [
+        full(),
+        without_tph(),
+        without_dmabuf(),
+        endurance(),
+        vec![kill()],
+    ];
+    boots.into_iter().flatten().collect()
 }
