@@ -2,6 +2,7 @@
 //! Runs every test, part by part, and prints one total.
 
 mod arrivals;
+mod attempt;
 mod boots;
 mod child;
 mod error;
@@ -32,10 +33,10 @@ use summary::Summary;
 use vm::results::ktap::Ktap;
 use vm::results::libtest::Libtest;
 use vm::results::tap::Tap;
-use vm::results::{Case, Reader, read_all};
+use vm::results::{Case, Event, Reader, read_all};
 use vm::signals::Interrupt;
 use vm::topology::{LinkMode, Topology, preset};
-use vm::{Accel, Kernel, Manifest, ManifestError, Setup, Step, Task, Vm, VmError};
+use vm::{Accel, Cause, Kernel, Manifest, ManifestError, Setup, Step, Task, Vm, VmError};
 use vm::{checkers, guest};
 
 /// Limit for what hangs; building the tests counts.
@@ -117,9 +118,14 @@ pub fn check(
     let is_complete = !args.guest_only && !args.fast && !args.endurance && args.only.is_none();
     let kernels = targets.iter().map(|target| &target.kernel);
     let summary = Summary::new(is_complete, kernels, report.parts());
+    let not_run = report.parts().iter().filter(|part| part.not_run.is_some());
+    let not_run = not_run.count();
     let totals = report.close()?;
     summary.write(&args.out)?;
-    Ok(totals)
+    match not_run {
+        0 => Ok(totals),
+        count => Err(CheckError::NotRun(count)),
+    }
 }
 
 /// How many parts run at a time if nobody says it: one for each processor, as long as there is
@@ -367,42 +373,54 @@ impl Guest<'_> {
     }
 
     fn demo(&self, demo: &Demo, results: &mut Results) -> Result<(), CheckError> {
+        let out = &self.out.join(demo.name);
         let plan = demo::Plan {
             kernel: self.kernel,
             accel: self.accel,
             publish: Publish::default(),
             driver: demo.driver,
             topology: &demo.topology,
-            out: &self.out.join(demo.name),
+            out,
             repo: self.repo,
         };
-        match demo::record(self.setup, &plan, self.interrupt) {
-            Ok(recorded) => {
-                for case in demo::cases(&recorded, &plan) {
-                    results.case(case);
+        attempt::attempt(out, results, |found| {
+            let cases = match demo::record(self.setup, &plan, self.interrupt) {
+                Ok(recorded) => demo::cases(&recorded, &plan),
+                Err(demo::DemoError::Vm(error)) if error.cause() != Cause::Fault => {
+                    return Err(error);
                 }
-            }
-            Err(demo::DemoError::Vm(VmError::Interrupted(signal))) => {
-                return Err(CheckError::Interrupted(signal));
-            }
-            Err(error) => results.case(Case::fail(demo.name, relative(&error.to_string()))),
-        }
-        Ok(())
+                Err(error) => vec![Case::fail(demo.name, relative(&error.to_string()))],
+            };
+            found.extend(cases.into_iter().map(Event::Case));
+            Ok(())
+        })
     }
 
     fn programs(&self, boot: &Boot, dir: &str, results: &mut Results) -> Result<(), CheckError> {
-        let out = self.out.join(dir);
-        let mut steps = match self.steps(boot) {
-            Ok(steps) => steps,
+        let out = &self.out.join(dir);
+        match self.steps(boot) {
+            Ok(steps) => attempt::attempt(out, results, |found| self.run(boot, &steps, out, found)),
             Err(error) => {
                 results.case(Case::fail(boot.part, relative(&error.to_string())));
-                return Ok(());
+                Ok(())
             }
-        };
-        steps.extend(checkers::step(self.kernel, &out)?);
+        }
+    }
+
+    /// Runs the programs of a boot; an error is none of its results.
+    fn run(
+        &self,
+        boot: &Boot,
+        steps: &[Step],
+        out: &Path,
+        found: &mut Vec<Event>,
+    ) -> Result<(), VmError> {
+        let checkers = checkers::step(self.kernel, out)
+            .map_err(|error| VmError::io(format!("write to {}", out.display()), error))?;
+        let steps = steps.iter().cloned().chain(checkers);
+        let mut reader = guest::Programs::new(steps.collect());
         let parameters = boot.parameters();
         let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
-        let mut reader = guest::Programs::new(steps);
         let vm = Vm {
             kernel: self.kernel,
             accel: self.accel,
@@ -413,32 +431,28 @@ impl Guest<'_> {
             append: &parameters,
             task: Task::Script(reader.script()),
             limit: boot.limit,
-            out: &out,
+            out,
         };
         let run = vm::run(self.setup, &vm, self.interrupt, &mut |line| {
-            for event in reader.line(line) {
-                results.event(event);
-            }
+            found.extend(reader.line(line));
         });
-        for event in reader.end() {
-            results.event(event);
-        }
+        found.extend(reader.end());
         let clean = "the guest ended well and its kernel log holds no complaint";
-        match run {
-            Ok(_) => results.case(Case::pass(clean)),
-            Err(VmError::Interrupted(signal)) => return Err(CheckError::Interrupted(signal)),
-            Err(error) => results.case(Case::fail(clean, relative(&error.to_string()))),
-        }
-        if let Some(case) = boot.arrivals.case(&out) {
-            results.case(case);
-        }
-        if boot.has_gateways {
-            results.case(gateways::case(&out));
-        }
+        let clean = match run {
+            Ok(_) => Case::pass(clean),
+            Err(error) if error.cause() == Cause::Fault => {
+                Case::fail(clean, relative(&error.to_string()))
+            }
+            Err(error) => return Err(error),
+        };
+        let arrivals = boot.arrivals.case(out);
+        let gateways = boot.has_gateways.then(|| gateways::case(out));
+        let cases = iter::once(clean).chain(arrivals).chain(gateways);
+        found.extend(cases.map(Event::Case));
         if let Some(kunit) = &boot.kunit
             && self.kernel.has(kunit.option)
         {
-            Self::kunit(kunit, &out, results);
+            found.extend(kunit_events(kunit, out));
         }
         Ok(())
     }
@@ -451,13 +465,10 @@ impl Guest<'_> {
             .map(|program| program.step(&built, self.repo))
             .collect()
     }
+}
 
-    /// What ran when the guest with its log in `out` started.
-    fn kunit(kunit: &Kunit, out: &Path, results: &mut Results) {
-        let log = fs::read(out.join("serial.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        for event in read_all(&mut Ktap::new(kunit.names), &log) {
-            results.event(event);
-        }
-    }
+/// What ran when the guest with its log in `out` started.
+fn kunit_events(kunit: &Kunit, out: &Path) -> Vec<Event> {
+    let log = fs::read(out.join("serial.log")).unwrap_or_default();
+    read_all(&mut Ktap::new(kunit.names), &String::from_utf8_lossy(&log))
 }

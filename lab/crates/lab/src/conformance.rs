@@ -7,12 +7,12 @@ use crate::style::{Style, relative};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vm::guest;
 use vm::results::{Case, Event, Reader, Verdict};
 use vm::signals::Interrupt;
 use vm::topology::preset;
-use vm::{Accel, DevicesEnd, Kernel, Manifest, ManifestError, Setup, Task, Vm, VmError};
+use vm::{Accel, Cause, DevicesEnd, Kernel, Manifest, ManifestError, Setup, Task, Vm, VmError};
 
 /// For a guest that hangs.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -81,6 +81,7 @@ pub fn conformance(
         .map(|program| program.step(&built, Path::new("/")))
         .collect::<Result<_, _>>()?;
 
+    let start = Instant::now();
     let mut report = Report::new(to, Style::of_stdout());
     report.begin(&format!("conformance of {}", kernel.name()))?;
     let mut reader = guest::Programs::new(steps);
@@ -115,14 +116,15 @@ pub fn conformance(
     written?;
     take(reader.end(), &mut report)?;
     match run {
-        Err(error @ VmError::Interrupted(_)) => return Err(error.into()),
+        // What it found so far was said, and is no result.
+        Err(error) if error.cause() != Cause::Fault => return Err(error.into()),
         Err(error) => {
             let why = relative(&error.to_string());
             report.case(&Case::fail("the guest ended well", why))?;
-            report.end()?;
+            report.end(start.elapsed())?;
         }
         Ok(_) => {
-            report.end()?;
+            report.end(start.elapsed())?;
             report.text(&table(&cases))?;
         }
     }

@@ -133,9 +133,10 @@ mod tests {
     #[test]
     fn good_results_pass() {
         let text = check("echo 1..1; echo ok 1 - a", LONG);
-        assert_eq!(
-            text,
-            "ok 1 - t: a\n1..1\n\n# part: 1 passed, 0 failed, 0 skipped\n\n1 passed, 0 failed, 0 skipped\n"
+        assert!(text.starts_with("ok 1 - t: a\n1..1\n\n"), "{text}");
+        assert!(
+            text.ends_with("\n1 passed, 0 failed, 0 skipped\n"),
+            "{text}"
         );
     }
 

@@ -17,6 +17,12 @@ pub enum CheckError {
     /// Results cannot be written, or processes not be watched.
     #[error("the check cannot go on: {0}")]
     Io(#[from] io::Error),
+    /// The harness failed parts of it, twice.
+    #[error("{}; the report says which, and why", match .0 {
+        1 => "1 part could not be run".to_owned(),
+        count => format!("{count} parts could not be run"),
+    })]
+    NotRun(usize),
     /// Somebody asked to stop.
     #[error("stopped by {0}; what ran was ended, and there is no total")]
     Interrupted(&'static str),

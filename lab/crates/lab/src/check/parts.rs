@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 use vm::results::{Case, Event, Verdict};
 use vm::signals::Interrupt;
 
@@ -47,7 +48,12 @@ pub struct Results {
 /// What a part has to say.
 enum News {
     Event(Event),
-    Ended,
+    /// A guest had to be started once more; why, and where the files of the first attempt are.
+    StartedTwice(String),
+    /// It could not be run, and why.
+    NotRun(String),
+    /// It took this long.
+    Ended(Duration),
 }
 
 /// Of which part, or why it cannot go on.
@@ -64,6 +70,16 @@ impl Results {
     /// Takes a result.
     pub fn case(&mut self, case: Case) {
         self.event(Event::Case(case));
+    }
+
+    /// A guest had to be started once more: what is to be said about the first attempt.
+    pub fn started_twice(&mut self, why: &str) {
+        self.send(Ok(News::StartedTwice(why.to_owned())));
+    }
+
+    /// The part could not be run, which is no result.
+    pub fn not_run(&mut self, why: String) {
+        self.send(Ok(News::NotRun(why)));
     }
 
     /// Whether a test of this part failed.
@@ -117,9 +133,10 @@ fn work<'a>(waiting: &Mutex<impl Iterator<Item = (usize, Part<'a>)>>, to: &Sende
             to: to.clone(),
             failed: false,
         };
+        let start = Instant::now();
         let ended = run(&mut results);
         let goes_on = ended.is_ok();
-        results.send(ended.map(|()| News::Ended));
+        results.send(ended.map(|()| News::Ended(start.elapsed())));
         if !goes_on {
             return;
         }
@@ -134,20 +151,22 @@ fn in_order(
     let mut kept: Vec<VecDeque<News>> = names.iter().map(|_| VecDeque::new()).collect();
     for (current, name) in names.iter().enumerate() {
         report.begin(name)?;
-        loop {
+        let took = loop {
             match kept[current].pop_front() {
                 Some(News::Event(event)) => report.event(&event)?,
-                Some(News::Ended) => break,
+                Some(News::StartedTwice(why)) => report.started_twice(&why)?,
+                Some(News::NotRun(why)) => report.not_run(why),
+                Some(News::Ended(took)) => break took,
                 None => {
                     // None comes only if the part panicked, which the scope of its thread tells.
                     let Ok((part, next)) = news.recv() else {
-                        break;
+                        return Ok(());
                     };
                     kept[part].push_back(next?);
                 }
             }
-        }
-        report.end()?;
+        };
+        report.end(took)?;
     }
     Ok(())
 }

@@ -3,14 +3,16 @@
 //!
 //! `check.json` holds an object:
 //!
-//! - `complete`: whether every part was run, not only some that were asked for;
+//! - `complete`: whether every part was run, not only some that were asked for, or that could be run;
 //! - `kernels`: the guests' kernels, objects with `name` and, of what they were built, the hash `inputs`;
-//! - `parts`: objects with `name`, `passed`, `failed` and `skipped`, in the order of the report;
+//! - `parts`: objects in the order of the report, with `name`, `passed`, `failed`, `skipped`, the time
+//!   that it took in `seconds`, how many of its guests were `started_twice`, and `not_run`: why it
+//!   could not be run, or null;
 //! - `total`: `passed`, `failed` and `skipped`.
 //!
 //! A run that did not come to its end leaves none.
 
-use super::report::Totals;
+use super::report::{self, Totals};
 use serde::Serialize;
 use std::path::Path;
 use std::{fs, io};
@@ -39,6 +41,21 @@ struct Part {
     name: String,
     #[serde(flatten)]
     totals: Totals,
+    seconds: f64,
+    started_twice: usize,
+    not_run: Option<String>,
+}
+
+impl From<&report::Part> for Part {
+    fn from(part: &report::Part) -> Self {
+        Self {
+            name: part.name.clone(),
+            totals: part.totals,
+            seconds: (part.took.as_secs_f64() * 10.0).round() / 10.0,
+            started_twice: part.started_twice,
+            not_run: part.not_run.clone(),
+        }
+    }
 }
 
 /// Removes what a former run left in `out`.
@@ -50,28 +67,24 @@ pub fn clear(out: &Path) -> io::Result<()> {
 }
 
 impl Summary {
-    /// The summary of `parts` on `kernels`.
+    /// The summary of `parts` on `kernels`; `complete` says whether these are all.
     pub fn new<'a>(
         complete: bool,
         kernels: impl IntoIterator<Item = &'a Kernel>,
-        parts: &[(String, Totals)],
+        parts: &[report::Part],
     ) -> Self {
         let kernels = kernels.into_iter().map(|kernel| BuiltKernel {
             name: kernel.name(),
             inputs: kernel.inputs(),
         });
         let mut total = Totals::default();
-        for (_, totals) in parts {
-            total.add(*totals);
+        for part in parts {
+            total.add(part.totals);
         }
-        let parts = parts.iter().map(|(name, totals)| Part {
-            name: name.clone(),
-            totals: *totals,
-        });
         Self {
-            complete,
+            complete: complete && parts.iter().all(|part| part.not_run.is_none()),
             kernels: kernels.collect(),
-            parts: parts.collect(),
+            parts: parts.iter().map(Part::from).collect(),
             total,
         }
     }
@@ -88,35 +101,58 @@ impl Summary {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::time::Duration;
 
-    fn totals(passed: usize, failed: usize, skipped: usize) -> Totals {
-        Totals {
-            passed,
-            failed,
-            skipped,
+    fn part(name: &str, passed: usize, failed: usize, skipped: usize) -> report::Part {
+        report::Part {
+            name: name.into(),
+            totals: Totals {
+                passed,
+                failed,
+                skipped,
+            },
+            took: Duration::from_millis(12_340),
+            ..report::Part::default()
         }
+    }
+
+    fn json(parts: &[report::Part]) -> Value {
+        let out = tempfile::tempdir().unwrap();
+        let out = out.path().join("new");
+        Summary::new(true, [], parts).write(&out).unwrap();
+        serde_json::from_slice(&fs::read(out.join(JSON)).unwrap()).unwrap()
     }
 
     #[test]
     fn the_json_is_as_described() {
-        let out = tempfile::tempdir().unwrap();
-        let parts = [
-            ("one".into(), totals(3, 0, 1)),
-            ("two".into(), totals(1, 2, 0)),
-        ];
-        let out = out.path().join("new");
-        Summary::new(true, [], &parts).write(&out).unwrap();
-        let json: Value = serde_json::from_slice(&fs::read(out.join(JSON)).unwrap()).unwrap();
         let expected = json!({
             "complete": true,
             "kernels": [],
             "parts": [
-                {"name": "one", "passed": 3, "failed": 0, "skipped": 1},
-                {"name": "two", "passed": 1, "failed": 2, "skipped": 0},
+                {"name": "one", "passed": 3, "failed": 0, "skipped": 1,
+                 "seconds": 12.3, "started_twice": 0, "not_run": null},
+                {"name": "two", "passed": 1, "failed": 2, "skipped": 0,
+                 "seconds": 12.3, "started_twice": 0, "not_run": null},
             ],
             "total": {"passed": 4, "failed": 2, "skipped": 1},
         });
-        assert_eq!(json, expected);
+        assert_eq!(
+            json(&[part("one", 3, 0, 1), part("two", 1, 2, 0)]),
+            expected
+        );
+    }
+
+    #[test]
+    fn a_run_of_which_a_part_could_not_be_run_is_not_complete() {
+        let two = report::Part {
+            started_twice: 1,
+            not_run: Some("no guest".into()),
+            ..part("two", 0, 0, 0)
+        };
+        let json = json(&[part("one", 3, 0, 1), two]);
+        assert_eq!(json["complete"], false);
+        assert_eq!(json["parts"][1]["started_twice"], 1);
+        assert_eq!(json["parts"][1]["not_run"], "no guest");
     }
 
     #[test]
