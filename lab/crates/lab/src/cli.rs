@@ -2,6 +2,7 @@
 //! The options of the command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use series::SeriesCommand;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use trace::command::TraceCommand;
@@ -34,6 +35,9 @@ pub enum Command {
     /// Show what a trace holds: as text, sums, or a page
     #[command(subcommand)]
     Trace(TraceCommand),
+    /// Write the patch series, or check it
+    #[command(subcommand)]
+    Series(SeriesCommand),
     /// Serve the devices to a QEMU (the other commands do this themselves)
     Devices(ServeArgs),
 }

@@ -47,6 +47,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             trace::command::run(&command, &mut stdout().lock())?;
             Ok(true)
         }
+        Command::Series(command) => Ok(series::run(&command, &mut stdout().lock())?),
         Command::Demo(args) => {
             let lab = Lab::set_up(&args.kernel)?;
             let plan = demo::Plan {
