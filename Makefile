@@ -75,10 +75,10 @@ trace: ## what a trace holds: ARGS='summary FILE', or list, html, filter; ARGS='
 	@scripts/lab trace $(or $(ARGS),--help)
 
 series: ## write the patch series to out/series/
-	@scripts/series
+	@scripts/series write
 
 series-check: ## the series by the kernel's own tools, patch by patch (hours; goes on where it was)
-	@scripts/series-check $(if $(QUICK),--quick) $(if $(P),--patch '$(P)')
+	@scripts/series check $(if $(QUICK),--quick) $(if $(P),--patch '$(P)')
 
 shell: ## a shell in the guest with the lab's devices present
 	@scripts/lab shell $(ARGS)

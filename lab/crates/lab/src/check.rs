@@ -160,7 +160,7 @@ impl Host<'_> {
             ));
             parts.push(Part::new(
                 "host tests: the patch series",
-                |results: &mut Results| self.script("series-check", ["--quick"], results),
+                |results: &mut Results| self.script("series", ["check", "--quick"], results),
             ));
             parts.push(Part::new(
                 "host tests: scripts/docs check-lab",
