@@ -28,6 +28,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Run the tests of the uAPI on any kernel, case by case
     Conformance(ConformanceArgs),
+    /// Run the kernel's own tests of VFIO on the pristine kernel and on ours
+    VfioSelftests(VfioSelftestsArgs),
     /// Measure, and print a table
     Bench(BenchArgs),
     /// Open a shell in the guest, with the devices present
@@ -152,6 +154,26 @@ pub struct ConformanceArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub kernel: KernelArgs,
+    /// Directory for traces and logs
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Options of `lab vfio-selftests`.
+#[derive(Debug, Args)]
+pub struct VfioSelftestsArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub kernel: KernelArgs,
+    /// Build directory of the pristine kernel
+    #[arg(long, value_name = "DIR")]
+    pub pristine: PathBuf,
+    /// tools/testing/selftests/vfio of the pristine kernel
+    #[arg(long, value_name = "DIR")]
+    pub source: PathBuf,
+    /// Directory with the tests that were built of it
+    #[arg(long, value_name = "DIR")]
+    pub programs: PathBuf,
     /// Directory for traces and logs
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

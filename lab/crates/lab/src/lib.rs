@@ -11,3 +11,4 @@ pub mod cli;
 pub mod conformance;
 pub mod demo;
 pub mod style;
+pub mod vfio_selftests;

@@ -3,11 +3,12 @@
 
 use clap::Parser;
 use lab::check::Target;
-use lab::cli::{Cli, Command, KernelArgs};
+use lab::cli::{Cli, Command, KernelArgs, ShellArgs};
 use lab::style::relative;
-use lab::{bench, check, conformance, demo};
+use lab::{bench, check, conformance, demo, vfio_selftests};
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use vm::signals::Interrupt;
@@ -64,19 +65,26 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
         }
         Command::Check(args) => {
             let lab = Lab::set_up(&args.kernel)?;
-            let mut targets = vec![Target {
-                kernel: lab.kernel,
-                accel: lab.accel,
-            }];
+            let mut targets = vec![lab.target()];
             for dir in &args.also_on {
-                let kernel = Kernel::at(dir)?;
-                let cache = &args.kernel.cache;
-                let accel = vm::kvm::choose(&lab.setup, &kernel, cache, &lab.interrupt)?;
-                targets.push(Target { kernel, accel });
+                targets.push(lab.target_at(dir, &args.kernel.cache)?);
             }
             let totals = check::check(
                 &lab.setup,
                 &targets,
+                &args,
+                &lab.interrupt,
+                &mut stdout().lock(),
+            )?;
+            Ok(totals.failed == 0 && totals.passed > 0)
+        }
+        Command::VfioSelftests(args) => {
+            let lab = Lab::set_up(&args.kernel)?;
+            let pristine = lab.target_at(&args.pristine, &args.kernel.cache)?;
+            let totals = vfio_selftests::vfio_selftests(
+                &lab.setup,
+                &pristine,
+                &lab.target(),
                 &args,
                 &lab.interrupt,
                 &mut stdout().lock(),
@@ -108,37 +116,38 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             )?;
             Ok(true)
         }
-        Command::Shell(args) => {
-            let task = match args.run {
-                Some(script) => Task::Script(script),
-                None if stdin().is_terminal() && stdout().is_terminal() => Task::Shell,
-                None => {
-                    return Err(
-                        "a shell needs a terminal; for a command in the guest use --run".into(),
-                    );
-                }
-            };
-            let devices = args.devices.devices()?;
-            let lab = Lab::set_up(&args.kernel)?;
-            let vm = Vm {
-                kernel: &lab.kernel,
-                accel: lab.accel,
-                cpus: args.cpus,
-                icount: false,
-                devices: Some(devices),
-                devices_end: DevicesEnd::default(),
-                append: &[],
-                task,
-                limit: SHELL_LIMIT,
-                out: &args.out,
-            };
-            let run = vm::run(&lab.setup, &vm, &lab.interrupt, &mut |line| {
-                // Whoever does not read on still wants the guest to end well.
-                let _ = writeln!(stdout(), "{line}");
-            })?;
-            Ok(run.status == 0)
-        }
+        Command::Shell(args) => shell(args),
     }
+}
+
+/// A shell in the guest, or one command.
+fn shell(args: ShellArgs) -> Result<bool, Box<dyn Error>> {
+    let task = match args.run {
+        Some(script) => Task::Script(script),
+        None if stdin().is_terminal() && stdout().is_terminal() => Task::Shell,
+        None => {
+            return Err("a shell needs a terminal; for a command in the guest use --run".into());
+        }
+    };
+    let devices = args.devices.devices()?;
+    let lab = Lab::set_up(&args.kernel)?;
+    let vm = Vm {
+        kernel: &lab.kernel,
+        accel: lab.accel,
+        cpus: args.cpus,
+        icount: false,
+        devices: Some(devices),
+        devices_end: DevicesEnd::default(),
+        append: &[],
+        task,
+        limit: SHELL_LIMIT,
+        out: &args.out,
+    };
+    let run = vm::run(&lab.setup, &vm, &lab.interrupt, &mut |line| {
+        // Whoever does not read on still wants the guest to end well.
+        let _ = writeln!(stdout(), "{line}");
+    })?;
+    Ok(run.status == 0)
 }
 
 /// What every guest needs.
@@ -162,5 +171,20 @@ impl Lab {
             accel,
             interrupt,
         })
+    }
+
+    /// The kernel as one of several.
+    fn target(&self) -> Target {
+        Target {
+            kernel: self.kernel.clone(),
+            accel: self.accel,
+        }
+    }
+
+    /// Another kernel.
+    fn target_at(&self, dir: &Path, cache: &Path) -> Result<Target, Box<dyn Error>> {
+        let kernel = Kernel::at(dir)?;
+        let accel = vm::kvm::choose(&self.setup, &kernel, cache, &self.interrupt)?;
+        Ok(Target { kernel, accel })
     }
 }

@@ -133,6 +133,14 @@ pub enum VmError {
         /// Its serial log.
         log: LogTail,
     },
+    /// The guest's script could not do what it had to.
+    #[error("the guest's script ended with status {status}; {log}")]
+    ScriptFailed {
+        /// How it ended.
+        status: u8,
+        /// What it said.
+        log: LogTail,
+    },
     /// The kernel's log and virtme-ng tell different exit statuses.
     #[error(
         "the guest's command ended with status {status}, but virtme-ng ended otherwise ({vng})"
@@ -214,6 +222,7 @@ impl VmError {
             | Self::NotBegun { .. }
             | Self::GuestDied { .. }
             | Self::StatusLost { .. }
+            | Self::ScriptFailed { .. }
             | Self::TimedOut {
                 reached: Reached::Boot,
                 ..

@@ -17,6 +17,7 @@ mod golden;
 pub mod guest;
 mod hang;
 mod kernel;
+pub mod kselftest;
 pub mod kvm;
 pub mod log;
 mod manifest;

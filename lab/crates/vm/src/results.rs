@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a test said, whatever the format in which it said it.
 
+pub mod compare;
 pub mod ktap;
 pub mod libtest;
 pub mod tap;
