@@ -3,6 +3,7 @@
 //! accelerator's registers tell the tag of the last write. They run behind root ports of every
 //! completer type, and where there is none.
 
+use clap::Parser;
 use dma_buf_tph::accelerator::{Accelerator, State};
 use dma_buf_tph::driver::Driver;
 use dma_buf_tph::engine::{Hint, Namespace};
@@ -42,6 +43,14 @@ const REQUESTERS: [u16; 5] = [
     pci::INITIATOR_NO_TABLE,
 ];
 
+/// What the root port is to be, if there is one.
+#[derive(Parser)]
+struct Args {
+    /// The code of its TPH Completer Supported; without one, what the kernel's command line says.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=3))]
+    root_port: Option<u8>,
+}
+
 /// Where the devices are.
 #[derive(Clone, Copy)]
 struct Place {
@@ -50,14 +59,30 @@ struct Place {
 }
 
 impl Place {
-    fn find() -> io::Result<Self> {
+    /// Finds it, and makes a root port what it is to be.
+    fn find(completer: Option<u8>) -> io::Result<Self> {
         let device = pci::Device::find(pci::INITIATOR_NO_TPH)?;
         let Some(port) = device.root_port()? else {
-            return Ok(Self { root_port: None });
+            return match completer {
+                Some(_) => Err(io::Error::other("there is no root port; omit --root-port")),
+                None => Ok(Self { root_port: None }),
+            };
         };
-        // Its parameter is in the kernel's command line.
-        pci::modprobe("tph_root_port", &[])?;
-        let root_port = Some(port.completer_field()?);
+        let mut parameters = Vec::new();
+        if let Some(code) = completer {
+            // Another program may have loaded it otherwise.
+            pci::unload("tph_root_port")?;
+            parameters.push(format!("completer={code}"));
+        }
+        let parameters: Vec<_> = parameters.iter().map(String::as_str).collect();
+        pci::modprobe("tph_root_port", &parameters)?;
+        let found = port.completer_field()?;
+        if completer.is_some_and(|code| code != found) {
+            return Err(io::Error::other(format!(
+                "the root port says {found}, not {completer:?}"
+            )));
+        }
+        let root_port = Some(found);
         Ok(Self { root_port })
     }
 
@@ -327,7 +352,7 @@ fn memory_of_a_cpu(place: Place, namespace: Namespace) {
 }
 
 fn main() -> ExitCode {
-    let place = match Place::find() {
+    let place = match Place::find(Args::parse().root_port) {
         Ok(place) => place,
         Err(error) => {
             eprintln!("{error}");
