@@ -26,8 +26,31 @@ def pci_devices(vendor, device):
 
 
 def sysfs():
-    """Directory in sysfs of the adapter's function."""
-    return next(pci_devices(VENDOR, DEVICE))
+    """Directory in sysfs of the adapter's function: of the one that the environment variable ADAPTER
+    names, as the guest's nth in the order of addresses, from 0 on."""
+    functions = list(pci_devices(VENDOR, DEVICE))
+    return functions[int(os.environ.get("ADAPTER", "0"))]
+
+
+def put(path, text):
+    """Writes a file of sysfs."""
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def keep_others_out(chosen):
+    """The drivers get the chosen adapter and no other one of the guest."""
+    for function in pci_devices(VENDOR, DEVICE):
+        is_chosen, driver = function == chosen, os.path.join(function, "driver")
+        put(os.path.join(function, "driver_override"), "\n" if is_chosen else "none")
+        if not is_chosen and os.path.exists(driver):
+            put(os.path.join(driver, "unbind"), os.path.basename(function))
+
+
+def bind(function):
+    """The loaded drivers take an adapter that they were kept from."""
+    if not os.path.exists(os.path.join(function, "driver")):
+        put("/sys/bus/pci/drivers_probe", os.path.basename(function))
 
 
 def has_root_port():
@@ -35,18 +58,26 @@ def has_root_port():
     return os.path.realpath(sysfs()).count("/0000:") > 1
 
 
+def names():
+    """The names of the RDMA devices that there are."""
+    return os.listdir("/sys/class/infiniband") if os.path.isdir("/sys/class/infiniband") else []
+
+
 def load():
     """Loads the drivers; the name of the adapter."""
     if has_root_port():
         # An emulated root port takes no hints, so the devices behind it would be denied them.
         subprocess.run(["modprobe", "tph_root_port"], check=True)
+    chosen = sysfs()
+    keep_others_out(chosen)
     subprocess.run(["modprobe", "mlx5_ib"], check=True)
+    bind(chosen)
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
-        names = os.listdir("/sys/class/infiniband") if os.path.isdir("/sys/class/infiniband") else []
-        if names:
+        if names():
             settle()
-            return os.listdir("/sys/class/infiniband")[0]
+            [name] = names()
+            return name
         time.sleep(0.05)
     raise TimeoutError(f"no RDMA device after {WAIT} s")
 
