@@ -30,10 +30,12 @@ presets! {
     T1_REQUESTERS "t1-requesters.toml"
     T1_UNTRUSTED "t1-untrusted.toml"
     T1_RDMA "t1-rdma.toml"
+    T1_ADAPTERS "t1-adapters.toml"
     T2 "t2.toml"
     T2_REQUESTERS "t2-requesters.toml"
     T3 "t3.toml"
     T3_RDMA "t3-rdma.toml"
+    T3_ADAPTERS "t3-adapters.toml"
     T3_REQUESTERS "t3-requesters.toml"
     T4 "t4.toml"
 }
