@@ -11,7 +11,7 @@ help: ## show this
 #   KBUILD=dir the build directory of a kernel of your own (it is only read); of check, the demos and the guest tests
 #   KDIR=dir   the kernel to build modules for: the directory that it was built in (default: that of the running kernel)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
-#   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan)
+#   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan; ARGS=--quick: release)
 #   JOBS=n     parallel jobs; for check also guests at a time (default: one for each CPU)
 #   CACHE=dir  where all that is fetched and built is kept (default: rust-tph in your cache directory)
 #   KVM=0|1    0: never use KVM; 1: use it (default: if a short boot proves that it works)
@@ -32,11 +32,14 @@ demo-rdma: ## the same by RDMA: a tag on the writes of an emulated ConnectX that
 demo-vfio: ## the same with a driver in user space: both devices are its users', and memory steered at a CPU
 	@scripts/lab demo-vfio $(ARGS)
 
-check: ## run every test; one total
-	@FLAVOUR='$(or $(FLAVOUR),release debug notph norust)' scripts/lab check $(ARGS)
+check: ## every case at least once, one total (ten minutes); ARGS=--quick: an answer in three
+	@scripts/lab check $(ARGS)
 
-check-fast: ## host tests and the guest's smoke test
-	@scripts/lab check --fast $(ARGS)
+check-all: ## everything there is, for a night
+	@scripts/check-all
+
+fuzz: ## the fuzz targets of the lab, ten minutes in all; ARGS= for so many seconds
+	@scripts/fuzz $(ARGS)
 
 endurance: ## what takes long (hours), on this kernel or one of your own, KBUILD= or KSRC=
 	@scripts/lab endurance $(ARGS)
@@ -89,5 +92,5 @@ clean: ## remove out/ and what was built; keep the toolbox and all that was fetc
 distclean: ## remove out/ and the whole cache
 	@scripts/clean all
 
-.PHONY: help demo demo-rdma demo-vfio check check-fast endurance conformance vfio-selftests mutants docs docs-check modules modules_install modules_clean rust-analyzer bench trace series series-check shell clean distclean
+.PHONY: help demo demo-rdma demo-vfio check check-all fuzz endurance conformance vfio-selftests mutants docs docs-check modules modules_install modules_clean rust-analyzer bench trace series series-check shell clean distclean
 .NOTPARALLEL:

@@ -260,7 +260,7 @@ test_a_check_has_the_readers_of_traces_in_its_toolbox() {
 	fake_kernel
 	{ echo '#!/bin/sh' && echo 'echo "$*"'; } >repo/scripts/toolbox
 	same "$(repo/scripts/lab check --only x)" 'run --with traces -- scripts/lab check --only x'
-	same "$(repo/scripts/lab check --fast)" 'run -- scripts/lab check --fast'
+	same "$(repo/scripts/lab check --quick)" 'run -- scripts/lab check --quick'
 	same "$(repo/scripts/lab demo)" 'run -- scripts/lab demo'
 }
 
@@ -270,10 +270,12 @@ test_a_check_is_of_the_flavours_that_are_asked_for() {
 	local kernel=$T/cache/kernel/7.3-1/build-test
 	same "$(lab demo --st 1)" "demo --kernel $kernel-release --out $T/repo/out/demo --st 1"
 	same "$(lab shell)" "shell --kernel $kernel-release"
-	same "$(lab check --fast)" "check --kernel $kernel-release --out $T/repo/out/check --fast"
+	same "$(lab check --quick)" "check --kernel $kernel-release --out $T/repo/out/check --quick"
 	absent "$kernel-debug"
-	same "$(lab check)" "check --kernel $kernel-release --out $T/repo/out/check"
+	same "$(lab FLAVOUR=release check)" "check --kernel $kernel-release --out $T/repo/out/check"
 	absent "$kernel-debug"
+	touch repo/scripts/kernel-{notph,norust}.config
+	same "$(lab check)" "check --kernel $kernel-release --also-on $kernel-debug --also-on $kernel-notph --also-on $kernel-norust --out $T/repo/out/check"
 	same "$(lab FLAVOUR='release debug' check)" "check --kernel $kernel-release --also-on $kernel-debug --out $T/repo/out/check"
 	same "$(lab FLAVOUR=debug check)" "check --kernel $kernel-debug --out $T/repo/out/check"
 	same "$(lab FLAVOUR=debug demo)" "demo --kernel $kernel-debug --out $T/repo/out/demo"

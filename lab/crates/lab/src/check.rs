@@ -15,7 +15,7 @@ mod summary;
 use crate::cli::{CheckArgs, Driver, Publish};
 use crate::demo;
 use crate::style::{Style, relative};
-use boots::{Boot, Kunit};
+use boots::{Boot, Boots, Extent, Kunit};
 pub use error::CheckError;
 use parts::{Part, Results};
 use report::Report;
@@ -73,7 +73,12 @@ pub fn check(
     to: &mut dyn Write,
 ) -> Result<Totals, CheckError> {
     summary::clear(&args.out)?;
-    let host = Host { args, interrupt };
+    let extent = extent(args);
+    let host = Host {
+        args,
+        extent,
+        interrupt,
+    };
     let guests: Vec<_> = targets
         .iter()
         .enumerate()
@@ -84,7 +89,7 @@ pub fn check(
                 repo: &args.repo,
                 kernel,
                 accel: *accel,
-                fast: args.fast,
+                extent,
                 endurance: args.endurance,
                 is_first: index == 0,
                 out: match index {
@@ -115,7 +120,7 @@ pub fn check(
     });
     let mut report = Report::new(to, Style::of_stdout());
     parts::run(parts, jobs, &mut report, interrupt)?;
-    let is_complete = !args.guest_only && !args.fast && !args.endurance && args.only.is_none();
+    let is_complete = !args.guest_only && !args.quick && !args.endurance && args.only.is_none();
     let kernels = targets.iter().map(|target| &target.kernel);
     let summary = Summary::new(is_complete, kernels, report.parts());
     let not_run = report.parts().iter().filter(|part| part.not_run.is_some());
@@ -125,6 +130,15 @@ pub fn check(
     match not_run {
         0 => Ok(totals),
         count => Err(CheckError::NotRun(count)),
+    }
+}
+
+/// How much of it is asked for.
+fn extent(args: &CheckArgs) -> Extent {
+    match (args.quick, args.all) {
+        (true, _) => Extent::Quick,
+        (false, false) => Extent::Gate,
+        (false, true) => Extent::All,
     }
 }
 
@@ -143,6 +157,7 @@ fn jobs(guest_mib: u32) -> NonZeroUsize {
 /// The tests that need no guest.
 struct Host<'a> {
     args: &'a CheckArgs,
+    extent: Extent,
     interrupt: &'a Interrupt,
 }
 
@@ -153,18 +168,10 @@ impl Host<'_> {
             "host tests: cargo test",
             |results: &mut Results| self.lab(results),
         )];
-        if !self.args.fast {
+        if self.extent >= Extent::Gate {
             parts.push(Part::new(
                 "host tests: scripts/selftest",
                 |results: &mut Results| self.script("selftest", NONE, results),
-            ));
-            parts.push(Part::new(
-                "host tests: the patch series",
-                |results: &mut Results| self.script("series", ["check", "--quick"], results),
-            ));
-            parts.push(Part::new(
-                "host tests: scripts/docs check-lab",
-                |results: &mut Results| self.script("docs", ["check-lab"], results),
             ));
             parts.push(Part::new(
                 format!("misuse that must not compile on {}", kernel.name()),
@@ -174,9 +181,24 @@ impl Host<'_> {
                 format!("the ConnectX model's tables against {}", kernel.name()),
                 |results: &mut Results| self.layouts(kernel, results),
             ));
+            // How they are built depends little on the kernel.
+            let kernels = match self.extent {
+                Extent::All => targets,
+                Extent::Quick | Extent::Gate => &targets[..1],
+            };
             parts.push(Part::new(
                 "modules built out of tree",
-                |results: &mut Results| self.modules(targets, results),
+                |results: &mut Results| self.modules(kernels, results),
+            ));
+        }
+        if self.extent == Extent::All {
+            parts.push(Part::new(
+                "host tests: the patch series",
+                |results: &mut Results| self.script("series", ["check", "--quick"], results),
+            ));
+            parts.push(Part::new(
+                "host tests: scripts/docs check-lab",
+                |results: &mut Results| self.script("docs", ["check-lab"], results),
             ));
         }
         parts
@@ -188,7 +210,7 @@ impl Host<'_> {
             .args(["test", "--workspace", "--locked", "--no-fail-fast"])
             .args(["--color", "never"])
             .current_dir(self.args.repo.join("lab"));
-        if !self.args.fast {
+        if self.extent >= Extent::Gate {
             // `make check` has what they need in its toolbox.
             command.args(["--", "--include-ignored"]);
         }
@@ -270,7 +292,8 @@ struct Guest<'a> {
     repo: &'a Path,
     kernel: &'a Kernel,
     accel: Accel,
-    fast: bool,
+    /// How much is run.
+    extent: Extent,
     /// Whether what takes long is run, instead.
     endurance: bool,
     /// Whether no other kernel's tests were run before.
@@ -285,29 +308,33 @@ struct Demo {
     name: &'static str,
     driver: Driver,
     topology: Topology,
+    extent: Extent,
 }
 
-/// The demos.
+/// The demos: those that `make demo`, `demo-rdma` and `demo-vfio` are, and their variants, of which the
+/// boots claim the same by what arrives.
 fn demos() -> [Demo; 8] {
     use Driver::{Kernel, UserSpace};
-    let demo = |name, driver, topology: &Topology| Demo {
+    use Extent::{All, Gate};
+    let demo = |name, driver, topology: &Topology, extent| Demo {
         name,
         driver,
         topology: topology.clone(),
+        extent,
     };
     let nonflit = Topology {
         mode: LinkMode::Nonflit,
         ..preset::T1.clone()
     };
     [
-        demo("demo-flit", Kernel, &preset::T1),
-        demo("demo-nonflit", Kernel, &nonflit),
-        demo("demo-t2", Kernel, &preset::T2),
-        demo("demo-t3", Kernel, &preset::T3),
-        demo("demo-rdma", Kernel, &preset::T1_RDMA),
-        demo("demo-rdma-t3", Kernel, &preset::T3_RDMA),
-        demo("demo-vfio-t2", UserSpace, &preset::T2),
-        demo("demo-vfio-t3", UserSpace, &preset::T3),
+        demo("demo-flit", Kernel, &preset::T1, Gate),
+        demo("demo-rdma", Kernel, &preset::T1_RDMA, Gate),
+        demo("demo-vfio-t3", UserSpace, &preset::T3, Gate),
+        demo("demo-nonflit", Kernel, &nonflit, All),
+        demo("demo-t2", Kernel, &preset::T2, All),
+        demo("demo-t3", Kernel, &preset::T3, All),
+        demo("demo-rdma-t3", Kernel, &preset::T3_RDMA, All),
+        demo("demo-vfio-t2", UserSpace, &preset::T2, All),
     ]
 }
 
@@ -316,26 +343,35 @@ impl Guest<'_> {
         if self.endurance {
             return self.endurance_parts();
         }
-        let boots = boots::of(self.kernel);
-        let mut parts = Vec::new();
-        if boots.has_demos {
-            let count = if self.fast { 1 } else { usize::MAX };
-            for demo in demos().into_iter().take(count) {
-                // How a link encodes does not depend on the kernel.
-                let again = !self.is_first && demo.topology.mode != LinkMode::default();
-                let can = demo.driver == Driver::Kernel || self.kernel.has(boots::VFIO_TPH);
-                if can && !again {
-                    parts.push(self.part(demo.name, move |results: &mut Results| {
-                        self.demo(&demo, results)
-                    }));
-                }
-            }
-        }
-        if !self.fast {
-            let boots = boots.boots.into_iter().filter(|boot| self.can(boot));
-            parts.extend(boots.map(|boot| self.boot(boot, None)));
-        }
-        parts
+        let Boots { has_demos, boots } = boots::of(self.kernel);
+        let demos = demos().into_iter().filter(|_| has_demos);
+        let demos = demos.filter(|demo| self.shows(demo)).map(|demo| {
+            self.part(demo.name, move |results: &mut Results| {
+                self.demo(&demo, results)
+            })
+        });
+        let boots = boots.into_iter().filter(|boot| self.can(boot));
+        let boots = boots
+            .filter(|boot| self.wants(boot))
+            .map(|boot| self.boot(boot, None));
+        demos.chain(boots).collect()
+    }
+
+    /// Whether a demo is part of what is run.
+    fn shows(&self, demo: &Demo) -> bool {
+        let can = demo.driver == Driver::Kernel || self.kernel.has(boots::VFIO_TPH);
+        // How a link encodes does not depend on the kernel.
+        let again = !self.is_first && demo.topology.mode != LinkMode::default();
+        let wanted = self.is_first || self.extent == Extent::All;
+        can && wanted && !again && demo.extent <= self.extent
+    }
+
+    /// Whether a boot is part of what is run: on a kernel beside the first one that checks itself, what
+    /// its checks are for.
+    fn wants(&self, boot: &Boot) -> bool {
+        let is_beside = !self.is_first && checkers::has_any(self.kernel);
+        let again = is_beside && self.extent < Extent::All && !boot.is_checked;
+        boot.extent <= self.extent && !again
     }
 
     fn endurance_parts(&self) -> Vec<Part<'_>> {
@@ -445,7 +481,7 @@ impl Guest<'_> {
             }
             Err(error) => return Err(error),
         };
-        let arrivals = boot.arrivals.case(out);
+        let arrivals = boot.arrivals.iter().map(|claim| claim.case(out));
         let gateways = boot.has_gateways.then(|| gateways::case(out));
         let cases = iter::once(clean).chain(arrivals).chain(gateways);
         found.extend(cases.map(Event::Case));

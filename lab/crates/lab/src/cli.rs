@@ -137,9 +137,12 @@ pub struct CheckArgs {
     /// The guest's tests only
     #[arg(long)]
     pub guest_only: bool,
-    /// Host tests and the demo's assertions only
+    /// Only what answers in minutes: the lab's own tests, and two guests
+    #[arg(long, conflicts_with = "all")]
+    pub quick: bool,
+    /// Everything on every kernel, instead of every case at least once
     #[arg(long)]
-    pub fast: bool,
+    pub all: bool,
     /// What takes long instead: the RDMA adapter, also on a kernel of one's own
     #[arg(long)]
     pub endurance: bool,

@@ -23,14 +23,22 @@ const AGE: u32 = 6;
 
 const SCRIPT: &str = include_str!("checkers.sh");
 
+/// Those that a kernel has, in the script's words.
+fn present(kernel: &Kernel) -> impl Iterator<Item = &'static str> {
+    let present = CHECKERS.iter().filter(|(_, option)| kernel.has(option));
+    present.map(|&(checker, _)| checker)
+}
+
+/// Whether a kernel checks itself.
+#[must_use]
+pub fn has_any(kernel: &Kernel) -> bool {
+    present(kernel).next().is_some()
+}
+
 /// Leaves the script in `dir` and returns what runs it in a guest of `kernel`; `None` for a kernel
 /// without checkers.
 pub fn step(kernel: &Kernel, dir: &Path) -> io::Result<Option<Step>> {
-    let present: Vec<_> = CHECKERS
-        .iter()
-        .filter(|(_, option)| kernel.has(option))
-        .map(|(checker, _)| *checker)
-        .collect();
+    let present: Vec<_> = present(kernel).collect();
     if present.is_empty() {
         return Ok(None);
     }

@@ -4,17 +4,17 @@
 use crate::style::relative;
 use fabric::trace::{BINARY_FILE, Destination, HOST, ReadError, Reader, Record};
 use std::path::Path;
-use tlp::{Ph, SteeringTag, Tlp};
+use tlp::{Hint, Ph, SteeringTag, Tlp};
 use vm::cpu_hint;
 use vm::results::Case;
 
-/// Which writes arrive.
+/// What is claimed of the writes that arrive, beside what the programs see of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrivals {
-    /// Those that the programs ask for and look at themselves.
-    Any,
     /// None at an accelerator.
     None,
+    /// Some at an accelerator with an 8-bit tag, and some with one of 16 bits.
+    Hinted,
     /// Some at an accelerator, and none of them has a hint.
     WithoutHint,
     /// Some in memory, with this processing hint and each tag that the firmware (`vm/src/cpu-tags.asl`)
@@ -40,59 +40,97 @@ fn cpu_tags(cpus: u32) -> Vec<SteeringTag> {
 }
 
 impl Arrivals {
-    /// What the trace in `dir` says about it, if it is asked.
-    pub fn case(self, dir: &Path) -> Option<Case> {
+    /// What the trace in `dir` says about it.
+    pub fn case(self, dir: &Path) -> Case {
         let claim = match self {
-            Self::Any => return None,
+            Self::Hinted => {
+                "the trace holds writes to an accelerator with tags of 8 and of 16 bits"
+            }
             Self::None => "the trace holds no write to an accelerator",
             Self::WithoutHint => "the trace holds writes to an accelerator, none with a hint",
             Self::InMemoryForEachCpu { .. } => {
                 "the trace holds writes to memory with the firmware's tag of each CPU"
             }
         };
-        Some(match self.look(dir) {
+        match self.look(dir) {
             Ok(()) => Case::pass(claim),
             Err(why) => Case::fail(claim, relative(&why)),
-        })
+        }
     }
 
     fn look(self, dir: &Path) -> Result<(), String> {
         let fail = |error: ReadError| error.to_string();
-        let mut arrived = 0;
-        let (mut missing, wanted) = match self {
-            Self::InMemoryForEachCpu { cpus, ph } => (cpu_tags(cpus), Some(ph)),
-            Self::Any | Self::None | Self::WithoutHint => (vec![], None),
-        };
+        let mut seen = Seen::default();
         for record in Reader::open(&dir.join(BINARY_FILE)).map_err(fail)? {
             let record = record.map_err(fail)?;
             let tlp = record.tlp().map_err(|error| error.to_string())?;
             let Tlp::MemWrite(request, _) = tlp else {
                 continue;
             };
-            if let Some(hint) = request.hint()
-                && is_in_memory(&record)
-                && Some(hint.ph) == wanted
-            {
-                if INVALID.contains(&hint.tag) {
-                    return Err(record.to_string());
+            let hint = request.hint();
+            let forbidden = match self {
+                Self::None => is_at_accelerator(&record),
+                Self::WithoutHint => is_at_accelerator(&record) && hint.is_some(),
+                Self::InMemoryForEachCpu { ph, .. } => {
+                    is_in_memory(&record)
+                        && hint.is_some_and(|hint| hint.ph == ph && INVALID.contains(&hint.tag))
                 }
-                missing.retain(|&tag| tag != hint.tag);
-            }
-            if !is_at_accelerator(&record) || wanted.is_some() {
-                continue;
-            }
-            arrived += 1;
-            if self == Self::None || request.hint().is_some() {
+                Self::Hinted => false,
+            };
+            if forbidden {
                 return Err(record.to_string());
             }
+            seen.take(&record, hint);
         }
-        if !missing.is_empty() {
-            return Err(format!("no write to memory has one of {missing:x?}"));
+        match self {
+            Self::None => Ok(()),
+            Self::WithoutHint if seen.at_accelerator == 0 => Err("no write arrived".into()),
+            Self::WithoutHint => Ok(()),
+            Self::Hinted => match (seen.st_at_accelerator, seen.ext_at_accelerator) {
+                (0, _) => Err("no write has an 8-bit tag".into()),
+                (_, 0) => Err("no write has a tag of 16 bits".into()),
+                _ => Ok(()),
+            },
+            Self::InMemoryForEachCpu { cpus, ph } => {
+                let mut missing = cpu_tags(cpus);
+                missing.retain(|&tag| !seen.in_memory.contains(&Hint { ph, tag }));
+                if missing.is_empty() {
+                    Ok(())
+                } else {
+                    Err(format!("no write to memory has one of {missing:x?}"))
+                }
+            }
         }
-        if self == Self::WithoutHint && arrived == 0 {
-            return Err("no write arrived".into());
+    }
+}
+
+/// The writes of a trace.
+#[derive(Default)]
+struct Seen {
+    /// How many there are to an accelerator: in all, with an 8-bit tag, and with one of 16 bits.
+    at_accelerator: usize,
+    st_at_accelerator: usize,
+    ext_at_accelerator: usize,
+    /// The hints on those to memory.
+    in_memory: Vec<Hint>,
+}
+
+impl Seen {
+    fn take(&mut self, record: &Record, hint: Option<Hint>) {
+        if is_at_accelerator(record) {
+            self.at_accelerator += 1;
+            match hint.map(|hint| hint.tag) {
+                Some(SteeringTag::St(_)) => self.st_at_accelerator += 1,
+                Some(SteeringTag::Ext(_)) => self.ext_at_accelerator += 1,
+                None => {}
+            }
         }
-        Ok(())
+        if let Some(hint) = hint
+            && is_in_memory(record)
+            && !self.in_memory.contains(&hint)
+        {
+            self.in_memory.push(hint);
+        }
     }
 }
 
@@ -110,7 +148,7 @@ mod tests {
     use fabric::trace::Tap;
     use fabric::{Completer, Fabric};
     use std::sync::Arc;
-    use tlp::{Bdf, Hint, MemRequest, Mode};
+    use tlp::{Bdf, MemRequest, Mode};
     use vm::results::Verdict;
 
     struct Memory;
@@ -129,7 +167,7 @@ mod tests {
     };
 
     /// Whether the trace of these writes passes.
-    fn passes(expected: Arrivals, writes: &[(u64, Option<Hint>)]) -> Option<bool> {
+    fn passes(expected: Arrivals, writes: &[(u64, Option<Hint>)]) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let fabric = Fabric::new(Mode::Flit, Tap::create(dir.path()).unwrap());
         let completer: Arc<dyn Completer> = Arc::new(Memory);
@@ -154,27 +192,39 @@ mod tests {
         for &(addr, hint) in writes {
             initiator.requester(id).write(addr, &[0; 8], hint).unwrap();
         }
-        let case = expected.case(dir.path())?;
-        Some(case.verdict == Verdict::Pass)
+        expected.case(dir.path()).verdict == Verdict::Pass
     }
 
     #[test]
     fn nothing_arrives() {
-        assert_eq!(passes(Arrivals::None, &[]), Some(true));
+        assert!(passes(Arrivals::None, &[]));
         let elsewhere = [(AT_NOBODY, None)];
-        assert_eq!(passes(Arrivals::None, &elsewhere), Some(true));
+        assert!(passes(Arrivals::None, &elsewhere));
         let arrives = [(AT_NOBODY, None), (AT_ACCELERATOR, None)];
-        assert_eq!(passes(Arrivals::None, &arrives), Some(false));
+        assert!(!passes(Arrivals::None, &arrives));
     }
 
     #[test]
     fn what_arrives_has_no_hint() {
         let plain = (AT_ACCELERATOR, None);
         let hinted = (AT_ACCELERATOR, Some(HINT));
-        assert_eq!(passes(Arrivals::WithoutHint, &[plain]), Some(true));
-        assert_eq!(passes(Arrivals::WithoutHint, &[plain, hinted]), Some(false));
-        assert_eq!(passes(Arrivals::WithoutHint, &[]), Some(false));
-        assert_eq!(passes(Arrivals::Any, &[hinted]), None);
+        assert!(passes(Arrivals::WithoutHint, &[plain]));
+        assert!(!passes(Arrivals::WithoutHint, &[plain, hinted]));
+        assert!(!passes(Arrivals::WithoutHint, &[]));
+    }
+
+    #[test]
+    fn both_widths_arrive() {
+        let write = |tag| {
+            let ph = Ph::Target;
+            (AT_ACCELERATOR, Some(Hint { ph, tag }))
+        };
+        let (st, ext) = (write(SteeringTag::St(1)), write(SteeringTag::Ext(1)));
+        assert!(passes(Arrivals::Hinted, &[st, ext]));
+        assert!(!passes(Arrivals::Hinted, &[st]));
+        assert!(!passes(Arrivals::Hinted, &[ext]));
+        let elsewhere = (IN_MEMORY, ext.1);
+        assert!(!passes(Arrivals::Hinted, &[st, elsewhere]));
     }
 
     #[test]
@@ -195,33 +245,33 @@ mod tests {
             cpus: 4,
             ph: Ph::Target,
         };
-        assert_eq!(passes(expected, &all(2, IN_MEMORY)), Some(true));
-        assert_eq!(passes(of_four, &all(2, IN_MEMORY)), Some(false));
-        assert_eq!(passes(of_four, &all(4, IN_MEMORY)), Some(true));
-        assert_eq!(passes(expected, &all(2, AT_ACCELERATOR)), Some(false));
+        assert!(passes(expected, &all(2, IN_MEMORY)));
+        assert!(!passes(of_four, &all(2, IN_MEMORY)));
+        assert!(passes(of_four, &all(4, IN_MEMORY)));
+        assert!(!passes(expected, &all(2, AT_ACCELERATOR)));
         for tag in INVALID {
             let mut writes = all(4, IN_MEMORY);
             writes.push(write(IN_MEMORY, tag));
-            assert_eq!(passes(of_four, &writes), Some(false), "{tag:?}");
+            assert!(!passes(of_four, &writes), "{tag:?}");
         }
         let all = all(2, IN_MEMORY);
         for left_out in 0..all.len() {
             let mut some = all.clone();
             some.remove(left_out);
-            assert_eq!(passes(expected, &some), Some(false));
+            assert!(!passes(expected, &some));
         }
         let ph = Ph::Requester;
         let other_ph: Vec<_> = cpu_tags(2)
             .into_iter()
             .map(|tag| (IN_MEMORY, Some(Hint { ph, tag })))
             .collect();
-        assert_eq!(passes(expected, &other_ph), Some(false));
+        assert!(!passes(expected, &other_ph));
     }
 
     #[test]
     fn without_a_trace_nothing_is_proved() {
         let dir = tempfile::tempdir().unwrap();
-        let case = Arrivals::None.case(dir.path()).unwrap();
+        let case = Arrivals::None.case(dir.path());
         assert_ne!(case.verdict, Verdict::Pass);
     }
 }

@@ -5,7 +5,7 @@ use super::arrivals::Arrivals;
 use super::programs;
 use std::time::Duration;
 use tlp::Ph;
-use vm::topology::{Completer, Profile, StTable, Tags, Topology, preset};
+use vm::topology::{LinkMode, Topology, preset};
 use vm::{DevicesEnd, Kernel, Program};
 
 /// A boot of the guest, and the test programs that run in it.
@@ -23,7 +23,7 @@ pub struct Boot {
     /// The KUnit tests of its start.
     pub kunit: Option<Kunit>,
     /// What its trace must show.
-    pub arrivals: Arrivals,
+    pub arrivals: &'static [Arrivals],
     /// Whether its programs write to the gateways of TLP emulation.
     pub has_gateways: bool,
     /// The option without which a kernel cannot do it.
@@ -32,8 +32,24 @@ pub struct Boot {
     pub limit: Duration,
     /// How the process that serves its devices is to end.
     pub devices_end: DevicesEnd,
+    /// When it is run.
+    pub extent: Extent,
+    /// Whether it is about locking, lifetime or teardown: then it is run on a kernel that checks
+    /// itself, too.
+    pub is_checked: bool,
     /// More kernel parameters.
     append: &'static [&'static str],
+}
+
+/// How much is run: what is part of less is part of more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// What answers in minutes.
+    Quick,
+    /// Every case at least once.
+    Gate,
+    /// Everything, on every kernel.
+    All,
 }
 
 /// The KUnit tests that run when a guest boots.
@@ -57,11 +73,13 @@ impl Boot {
             cpus: 2,
             programs: &[],
             kunit: None,
-            arrivals: Arrivals::Any,
+            arrivals: &[],
             has_gateways: false,
             needs: None,
             limit: Duration::from_secs(5 * 60),
             devices_end: DevicesEnd::WithQemu,
+            extent: Extent::Gate,
+            is_checked: false,
             append: &[],
         }
     }
@@ -105,7 +123,13 @@ pub fn of(kernel: &Kernel) -> Boots {
 const TESTS: Kunit = Kunit {
     // ..._buf, ..._tph
     glob: "*_[bt][up][fh]",
-    names: &["pcie_tph: ", "rust_dma_buf: ", "rust_pci_tph: "],
+    names: &[
+        "pcie_tph: ",
+        "rust_dma_buf: ",
+        "rust_pci_tph: ",
+        // That of vfio-pci-core, which runs when it is loaded.
+        "rust_vfio_pci_tph: ",
+    ],
     option: "RUST_DMA_BUF_KUNIT_TEST",
 };
 
@@ -113,13 +137,6 @@ const TESTS: Kunit = Kunit {
 const TESTS_WITHOUT_TPH: Kunit = Kunit {
     names: &["rust_dma_buf: ", "rust_pci_tph: "],
     ..TESTS
-};
-
-/// Those of vfio-pci-core, which run when it is loaded.
-const REQUESTER_TESTS: Kunit = Kunit {
-    glob: "rust_vfio_pci_tph",
-    names: &["rust_vfio_pci_tph: "],
-    option: "VFIO_PCI_TPH_KUNIT_TEST",
 };
 
 /// Those in the drivers of the adapter, which run when these are loaded: once in a boot.
@@ -145,34 +162,25 @@ const REDIRECT: [&str; 1] = ["pci=config_acs=11xx@0000:00:10.0"];
 /// The option with which user space can own TPH requesters.
 pub const VFIO_TPH: &str = "VFIO_PCI_TPH";
 
-/// What most boots with TPH requesters that user space owns have in common: initiators of every kind.
+/// What the boots with initiators of every kind have in common.
 fn requesters() -> Boot {
     Boot {
         topology: preset::T1_REQUESTERS.clone(),
         // The firmware does not know all tags of CPU 2 and 3.
         cpus: 4,
-        programs: &[programs::USER_SPACE_DRIVER],
         needs: Some(VFIO_TPH),
         ..Boot::plain()
     }
 }
 
-/// Initiators of every kind, most of them behind a root port of this TPH completer type.
-fn behind(completer: Completer) -> Topology {
-    Topology {
-        root_ports: completer,
-        ..preset::T3_REQUESTERS.clone()
-    }
-}
-
 /// Everything, on a kernel of this project.
 fn full() -> Vec<Boot> {
-    let boots = [of_dma_bufs(), of_user_space_drivers(), of_rdma()];
+    let boots = [of_initiators(), of_other_guests(), of_rdma()];
     boots.into_iter().flatten().collect()
 }
 
-/// Drivers of the kernel, with initiators and accelerators.
-fn of_dma_bufs() -> Vec<Boot> {
+/// Drivers in the kernel and in user space, with initiators and accelerators.
+fn of_initiators() -> Vec<Boot> {
     vec![
         Boot {
             part: "guest tests",
@@ -180,63 +188,73 @@ fn of_dma_bufs() -> Vec<Boot> {
             topology: preset::T1_COMPLETERS.clone(),
             programs: &programs::ALL,
             kunit: Some(TESTS),
+            extent: Extent::Quick,
+            is_checked: true,
             ..Boot::plain()
         },
         Boot {
-            part: "guest tests in topology T2",
+            part: "guest tests in topology T1 with requesters of every kind",
+            dir: "guest-requesters",
+            programs: &[programs::USER_SPACE_DRIVER],
+            ..requesters()
+        },
+        Boot {
+            part: "guest tests in topology T2, links in non-flit mode",
             dir: "guest-t2",
-            topology: preset::T2.clone(),
+            topology: Topology {
+                mode: LinkMode::Nonflit,
+                ..preset::T2_REQUESTERS.clone()
+            },
             programs: &programs::EVERYWHERE,
-            kunit: Some(doctests(
-                "rust_doctests_kernel.rust_doctest_kernel_dma_buf_*",
-                &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
-            )),
-            ..Boot::plain()
+            arrivals: &[Arrivals::Hinted],
+            ..requesters()
         },
         Boot {
             part: "guest tests in topology T3",
             dir: "guest-t3",
-            topology: preset::T3.clone(),
+            topology: preset::T3_REQUESTERS.clone(),
             programs: &programs::BEHIND_ROOT_PORT,
-            kunit: Some(doctests(
-                "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
-                &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
-            )),
-            // Its exporter of CPU memory wants the target's hint.
-            arrivals: Arrivals::InMemoryForEachCpu {
-                cpus: 2,
-                ph: Ph::Target,
-            },
+            arrivals: &[
+                Arrivals::Hinted,
+                // Its exporter of CPU memory wants the target's hint, a driver in user space none.
+                Arrivals::InMemoryForEachCpu {
+                    cpus: 2,
+                    ph: Ph::Target,
+                },
+                Arrivals::InMemoryForEachCpu {
+                    cpus: 4,
+                    ph: Ph::Bidirectional,
+                },
+            ],
             append: &REDIRECT,
-            ..Boot::plain()
+            ..requesters()
         },
+    ]
+}
+
+/// What needs a guest of its own.
+fn of_other_guests() -> Vec<Boot> {
+    vec![
         Boot {
-            part: "guest tests of requesters that user space owns",
-            dir: "guest-requester",
-            programs: &programs::REQUESTER,
-            kunit: Some(REQUESTER_TESTS),
-            ..Boot::plain()
-        },
-        Boot {
-            part: "guest tests of requesters that user space owns in topology T3",
-            dir: "guest-requester-t3",
-            topology: preset::T3.clone(),
-            programs: &[programs::REQUESTER_ROOT_PORT],
-            ..Boot::plain()
+            part: "guest tests at the lowest policy level",
+            dir: "guest-lowest-level",
+            programs: &[programs::LOWEST_LEVEL],
+            arrivals: &[Arrivals::WithoutHint],
+            ..requesters()
         },
         Boot {
             part: "guest tests with a processor that is not trusted",
             dir: "guest-untrusted",
             topology: preset::T1_UNTRUSTED.clone(),
             programs: &[programs::UNTRUSTED_CPU],
-            arrivals: Arrivals::None,
+            arrivals: &[Arrivals::None],
             ..Boot::plain()
         },
         Boot {
             part: "guest tests with pci=notph",
             dir: "guest-notph",
             programs: &[programs::NO_TPH],
-            arrivals: Arrivals::WithoutHint,
+            arrivals: &[Arrivals::WithoutHint],
             append: &["pci=notph"],
             ..Boot::plain()
         },
@@ -252,60 +270,13 @@ fn of_dma_bufs() -> Vec<Boot> {
             part: "guest tests with a device process that is killed",
             dir: "guest-killed",
             programs: &[programs::DEVICES_KILLED],
+            kunit: Some(doctests(
+                "rust_doctests_kernel.rust_doctest_kernel_dma_buf_*",
+                &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
+            )),
             devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
+            is_checked: true,
             ..Boot::plain()
-        },
-    ]
-}
-
-/// Drivers in user space, with initiators of every kind.
-fn of_user_space_drivers() -> Vec<Boot> {
-    vec![
-        Boot {
-            part: "TPH requesters of user space",
-            dir: "requesters",
-            ..requesters()
-        },
-        Boot {
-            part: "TPH requesters of user space at the lowest policy level",
-            dir: "requesters-lowest-level",
-            programs: &[programs::LOWEST_LEVEL],
-            arrivals: Arrivals::WithoutHint,
-            ..requesters()
-        },
-        Boot {
-            part: "TPH requesters of user space in topology T2",
-            dir: "requesters-t2",
-            topology: preset::T2_REQUESTERS.clone(),
-            ..requesters()
-        },
-        Boot {
-            part: "TPH requesters of user space in topology T3",
-            dir: "requesters-t3",
-            topology: preset::T3_REQUESTERS.clone(),
-            arrivals: Arrivals::InMemoryForEachCpu {
-                cpus: 4,
-                ph: Ph::Bidirectional,
-            },
-            ..requesters()
-        },
-        Boot {
-            part: "TPH requesters of user space behind a root port that is no completer",
-            dir: "requesters-t3-none",
-            topology: behind(Completer::None),
-            ..requesters()
-        },
-        Boot {
-            part: "TPH requesters of user space behind a completer of 8-bit tags",
-            dir: "requesters-t3-tph",
-            topology: behind(Completer::Tph),
-            ..requesters()
-        },
-        Boot {
-            part: "TPH requesters of user space behind a reserved completer type",
-            dir: "requesters-t3-reserved",
-            topology: behind(Completer::Reserved),
-            ..requesters()
         },
     ]
 }
@@ -316,53 +287,27 @@ fn of_rdma() -> Vec<Boot> {
         Boot {
             part: "RDMA tests",
             dir: "rdma",
-            topology: preset::T1_RDMA.clone(),
+            topology: preset::T1_ADAPTERS.clone(),
             programs: &programs::RDMA_ALL,
             has_gateways: true,
+            is_checked: true,
+            ..Boot::plain()
+        },
+        Boot {
+            part: "RDMA tests with adapters of other kinds",
+            dir: "rdma-adapters",
+            topology: preset::T1_ADAPTERS.clone(),
+            programs: &programs::RDMA_ADAPTERS,
+            kunit: Some(MLX5_TESTS),
+            extent: Extent::Quick,
             ..Boot::plain()
         },
         Boot {
             part: "RDMA tests in topology T3",
             dir: "rdma-t3",
-            topology: preset::T3_RDMA.clone(),
-            programs: &programs::RDMA_EVERYWHERE,
-            ..Boot::plain()
-        },
-        Boot {
-            part: "RDMA tests without an ST table",
-            dir: "rdma-direct",
-            topology: preset::T1_RDMA
-                .clone()
-                .with_adapters(|adapter| adapter.st_table = StTable::None),
-            programs: &[programs::RDMA_HINTS],
-            kunit: Some(MLX5_TESTS),
-            ..Boot::plain()
-        },
-        Boot {
-            part: "RDMA tests without an ST table in topology T3",
-            dir: "rdma-t3-direct",
-            topology: preset::T3_RDMA
-                .clone()
-                .with_adapters(|adapter| adapter.st_table = StTable::None),
-            programs: &[programs::RDMA_HINTS],
-            ..Boot::plain()
-        },
-        Boot {
-            part: "RDMA tests with a plain adapter",
-            dir: "rdma-plain",
-            topology: preset::T1_RDMA
-                .clone()
-                .with_adapters(|adapter| adapter.profile = Profile::Plain),
-            programs: &[programs::RDMA_HINTS, programs::RDMA_RELOAD],
-            ..Boot::plain()
-        },
-        Boot {
-            part: "RDMA tests with 8-bit tags",
-            dir: "rdma-8-bit",
-            topology: preset::T1_RDMA
-                .clone()
-                .with_adapters(|adapter| adapter.tags = Tags::Tph),
-            programs: &[programs::RDMA_HINTS],
+            topology: preset::T3_ADAPTERS.clone(),
+            programs: &programs::RDMA_BEHIND_ROOT_PORT,
+            arrivals: &[Arrivals::Hinted],
             ..Boot::plain()
         },
         Boot {
@@ -370,7 +315,12 @@ fn of_rdma() -> Vec<Boot> {
             dir: "rdma-killed",
             topology: preset::T1_RDMA.clone(),
             programs: &[programs::ADAPTER_KILLED],
+            kunit: Some(doctests(
+                "rust_doctests_kernel.rust_doctest_kernel_pci_tph_*",
+                &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
+            )),
             devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
+            is_checked: true,
             ..Boot::plain()
         },
     ]
@@ -383,7 +333,7 @@ fn without_tph() -> Vec<Boot> {
             dir: "guest",
             programs: &[programs::WITHOUT_TPH],
             kunit: Some(TESTS_WITHOUT_TPH),
-            arrivals: Arrivals::WithoutHint,
+            arrivals: &[Arrivals::WithoutHint],
             // vfio is built in.
             append: &["vfio.enable_unsafe_noiommu_mode=1"],
             ..Boot::plain()
@@ -394,6 +344,7 @@ fn without_tph() -> Vec<Boot> {
             topology: preset::T1_RDMA.clone(),
             programs: &programs::RDMA_STOCK,
             has_gateways: true,
+            extent: Extent::All,
             ..Boot::plain()
         },
     ]
@@ -414,6 +365,7 @@ fn without_dmabuf() -> Vec<Boot> {
             topology: preset::T3_RDMA.clone(),
             programs: &programs::RDMA_STOCK,
             has_gateways: true,
+            extent: Extent::All,
             ..Boot::plain()
         },
     ]
@@ -494,4 +446,39 @@ pub fn all() -> Vec<Boot> {
         vec![kill()],
     ];
     boots.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use vm::Program;
+
+    #[test]
+    fn the_gate_runs_every_program() {
+        let programs = |boots: &[Boot], extent| -> BTreeSet<_> {
+            let boots = boots.iter().filter(|boot| boot.extent <= extent);
+            let programs = boots.flat_map(|boot| boot.programs);
+            programs.map(Program::title).collect()
+        };
+        let boots = [full(), without_tph(), without_dmabuf()];
+        let boots: Vec<_> = boots.into_iter().flatten().collect();
+        let of_gate = programs(&boots, Extent::Gate);
+        assert_eq!(of_gate, programs(&boots, Extent::All));
+        let of_quick = programs(&boots, Extent::Quick);
+        assert!(of_quick.is_subset(&of_gate) && of_quick.len() < of_gate.len());
+    }
+
+    #[test]
+    fn what_only_a_kernel_that_checks_itself_has_is_run_there() {
+        let doctests = full().into_iter().filter(|boot| {
+            let kunit = boot.kunit.as_ref();
+            kunit.is_some_and(|kunit| kunit.option == "RUST_KERNEL_DOCTESTS")
+        });
+        let doctests: Vec<_> = doctests.collect();
+        assert_eq!(doctests.len(), 2);
+        for boot in doctests {
+            assert!(boot.is_checked, "{}", boot.part);
+        }
+    }
 }

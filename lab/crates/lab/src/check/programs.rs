@@ -16,8 +16,9 @@ pub const EXPORTER: [(&str, &str); 1] = [("P2P_EXPORTER", "p2p-exporter")];
 const DMA_BUF_TPH: Program = Program::built("guest-dma-buf-tph");
 const WHOLE_PATH: Program = Program::built("guest-whole-path");
 
-/// Those that need accelerators of every completer type.
-pub const ALL: [Program; 7] = [
+/// Those that need accelerators of every completer type, and those of a requester that user space owns,
+/// an integrated endpoint.
+pub const ALL: [Program; 10] = [
     Program::built("guest-bus-master"),
     Program::built("guest-completers"),
     DMA_BUF_TPH,
@@ -25,32 +26,42 @@ pub const ALL: [Program; 7] = [
     Program::built("guest-memory"),
     Program::built("guest-races"),
     WHOLE_PATH,
+    Program::built("vfio-tph-integrated-control"),
+    REQUESTER_LIFETIME,
+    Program::built("vfio-tph-integrated-table"),
 ];
-/// Those among them that need no more than the devices that every topology has.
-pub const EVERYWHERE: [Program; 2] = [DMA_BUF_TPH, WHOLE_PATH];
-/// The same behind a root port, what needs one, and what needs a redirection elsewhere than on the path.
-pub const BEHIND_ROOT_PORT: [Program; 5] = [
+/// Those among them that need no more than the devices that every topology has, and a driver in user
+/// space.
+pub const EVERYWHERE: [Program; 3] = [DMA_BUF_TPH, WHOLE_PATH, USER_SPACE_DRIVER];
+/// The same behind a root port of each completer type, what needs one, and what needs a redirection
+/// elsewhere than on the path. What loads the root port's driver otherwise leaves it as it was, but for
+/// the user-space driver's.
+pub const BEHIND_ROOT_PORT: [Program; 10] = [
     DMA_BUF_TPH,
     WHOLE_PATH,
     Program::built("root-port-completers"),
     Program::built("root-port-memory"),
     Program::built("acs-redirect-off-path"),
+    Program::built("vfio-tph-root-port"),
+    USER_SPACE_DRIVER
+        .arguments(&["--root-port=0"])
+        .titled("vfio-driver, root port that is no completer"),
+    USER_SPACE_DRIVER
+        .arguments(&["--root-port=1"])
+        .titled("vfio-driver, root port of 8-bit tags"),
+    USER_SPACE_DRIVER
+        .arguments(&["--root-port=2"])
+        .titled("vfio-driver, root port of a reserved type"),
+    USER_SPACE_DRIVER
+        .arguments(&["--root-port=3"])
+        .titled("vfio-driver, root port of both"),
 ];
 /// What needs initiators of every kind, for a driver in user space.
 pub const USER_SPACE_DRIVER: Program = Program::built("vfio-driver");
-
-/// Those of a requester that user space owns, an integrated endpoint.
-pub const REQUESTER: [Program; 3] = [
-    Program::built("vfio-tph-integrated-control"),
-    REQUESTER_LIFETIME,
-    Program::built("vfio-tph-integrated-table"),
-];
-/// That among them which can take long.
+/// What can take long of the tests of a requester that user space owns.
 pub const REQUESTER_LIFETIME: Program = Program::built("vfio-tph-integrated-lifetime");
-/// Those of every kind at the lowest policy level.
+/// Those of every kind of requester at the lowest policy level.
 pub const LOWEST_LEVEL: Program = Program::built("vfio-tph-lowest-level");
-/// The same behind a root port.
-pub const REQUESTER_ROOT_PORT: Program = Program::built("vfio-tph-root-port");
 
 // What needs a guest of its own: a processor, kernel parameters, a kernel or an end of the devices
 // that the others cannot do with.
@@ -66,8 +77,9 @@ const RDMA_DEVINFO: Program = rdma!("rdma-devinfo");
 const RDMA_GATEWAYS: Program = rdma!("rdma-gateways");
 const RDMA_PERFTEST: Program = rdma!("rdma-perftest");
 
-/// The tests of RDMA, which need a topology with an adapter.
-pub const RDMA_ALL: [Program; 7] = [
+/// The tests of RDMA, which need a topology with an adapter; the third one of T1-adapters has other
+/// doorbells, and one vector.
+pub const RDMA_ALL: [Program; 8] = [
     RDMA_CORE,
     RDMA_DEVINFO,
     RDMA_HINTS,
@@ -75,11 +87,27 @@ pub const RDMA_ALL: [Program; 7] = [
     RDMA_PERFTEST,
     RDMA_REGISTRATIONS,
     RDMA_RELOAD,
+    RDMA_RELOAD
+        .environment(&[("ADAPTER", "2")])
+        .titled("rdma-reload, plain adapter"),
 ];
-/// Those that depend on where the adapter is.
-pub const RDMA_EVERYWHERE: [Program; 2] = [RDMA_CORE, RDMA_HINTS];
 /// That which depends on how the adapter keeps tags.
 pub const RDMA_HINTS: Program = rdma!("rdma-dma-buf-tph").uses(&EXPORTER);
+const RDMA_HINTS_DIRECT: Program = RDMA_HINTS
+    .environment(&[("ADAPTER", "1")])
+    .titled("rdma-dma-buf-tph, no ST table");
+/// The same with the adapters of T1-adapters that are not of the common kind.
+pub const RDMA_ADAPTERS: [Program; 3] = [
+    RDMA_HINTS_DIRECT,
+    RDMA_HINTS
+        .environment(&[("ADAPTER", "2")])
+        .titled("rdma-dma-buf-tph, plain adapter"),
+    RDMA_HINTS
+        .environment(&[("ADAPTER", "3")])
+        .titled("rdma-dma-buf-tph, 8-bit tags"),
+];
+/// Those that depend on where the adapter is, for T3-adapters.
+pub const RDMA_BEHIND_ROOT_PORT: [Program; 3] = [RDMA_CORE, RDMA_HINTS, RDMA_HINTS_DIRECT];
 /// Those that need nothing of this project's in the kernel.
 pub const RDMA_STOCK: [Program; 4] = [RDMA_CORE, RDMA_DEVINFO, RDMA_PERFTEST, RDMA_GATEWAYS];
 
