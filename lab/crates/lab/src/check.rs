@@ -2,7 +2,7 @@
 //! Runs every test, part by part, and prints one total.
 
 mod arrivals;
-mod attempt;
+pub(crate) mod attempt;
 mod boots;
 mod child;
 mod error;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs the tests of the uAPI on any kernel and says, case by case of the contract, what it does.
 
+use crate::check::attempt::void;
 use crate::check::report::Report;
 use crate::check::{Totals, programs};
 use crate::style::{Style, relative};
@@ -79,54 +80,55 @@ pub fn conformance(
         .iter()
         // All of them are built.
         .map(|program| program.step(&built, Path::new("/")))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
 
     let start = Instant::now();
     let mut report = Report::new(to, Style::of_stdout());
     report.begin(&format!("conformance of {}", kernel.name()))?;
-    let mut reader = guest::Programs::new(steps);
-    let mut cases = Vec::new();
-    let mut take = |events: Vec<Event>, report: &mut Report<'_>| {
-        for event in events {
-            report.event(&event)?;
-            if let Event::Case(case) = event {
-                cases.push(case);
-            }
-        }
-        Ok::<_, io::Error>(())
+    let (mut found, mut said) = (Vec::new(), Ok(()));
+    let attempt = || {
+        let mut reader = guest::Programs::new(steps.clone());
+        let vm = Vm {
+            kernel,
+            accel,
+            cpus: 2,
+            icount: false,
+            devices: Some(preset::T1_COMPLETERS.clone().into()),
+            devices_end: DevicesEnd::WithQemu,
+            append: &["vfio.enable_unsafe_noiommu_mode=1"],
+            task: Task::Script(reader.script()),
+            limit: LIMIT,
+            out,
+        };
+        found.clear();
+        let run = vm::run(setup, &vm, interrupt, &mut |line| {
+            found.extend(reader.line(line));
+        });
+        found.extend(reader.end());
+        run
     };
-    let mut written = Ok(());
-    let vm = Vm {
-        kernel,
-        accel,
-        cpus: 2,
-        icount: false,
-        devices: Some(preset::T1_COMPLETERS.clone().into()),
-        devices_end: DevicesEnd::WithQemu,
-        append: &["vfio.enable_unsafe_noiommu_mode=1"],
-        task: Task::Script(reader.script()),
-        limit: LIMIT,
-        out,
-    };
-    let run = vm::run(setup, &vm, interrupt, &mut |line| {
-        if written.is_ok() {
-            written = take(reader.line(line), &mut report);
-        }
+    let run = vm::twice(out, attempt, |error, aside| {
+        said = report.started_twice(&void(error, out, aside));
     });
-    written?;
-    take(reader.end(), &mut report)?;
-    match run {
-        // What it found so far was said, and is no result.
-        Err(error) if error.cause() != Cause::Fault => return Err(error.into()),
-        Err(error) => {
-            let why = relative(&error.to_string());
-            report.case(&Case::fail("the guest ended well", why))?;
-            report.end(start.elapsed())?;
-        }
-        Ok(_) => {
-            report.end(start.elapsed())?;
-            report.text(&table(&cases))?;
-        }
+    said?;
+    let failed = match run {
+        Ok(_) => None,
+        Err(error) if error.cause() == Cause::Fault => Some(relative(&error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    for event in &found {
+        report.event(event)?;
+    }
+    if let Some(why) = failed {
+        report.case(&Case::fail("the guest ended well", why))?;
+        report.end(start.elapsed())?;
+    } else {
+        report.end(start.elapsed())?;
+        let cases = found.into_iter().filter_map(|event| match event {
+            Event::Case(case) => Some(case),
+            Event::Note(_) => None,
+        });
+        report.text(&table(&cases.collect::<Vec<_>>()))?;
     }
     Ok(report.close()?)
 }

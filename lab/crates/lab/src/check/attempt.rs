@@ -25,7 +25,7 @@ pub fn attempt(
             found.clear();
             run(&mut found)
         },
-        |error, aside| results.started_twice(&void(error, aside)),
+        |error, aside| results.started_twice(&void(error, out, aside)),
     );
     let stopped = match ended {
         Ok(()) => Ok(()),
@@ -41,13 +41,13 @@ pub fn attempt(
     stopped
 }
 
-/// What is said of an attempt whose files are in `aside`.
-fn void(error: &VmError, aside: &Path) -> String {
-    let text = format!(
-        "no result, the guest is started once more: {error}\nthe files of this attempt are in {}",
-        aside.display()
-    );
-    relative(&text)
+/// What is said of an attempt that used `out`, and whose files are in `aside` now.
+pub(crate) fn void(error: &VmError, out: &Path, aside: &Path) -> String {
+    let [out, aside] = [out, aside].map(|path| path.display().to_string());
+    let error = error.to_string().replace(&out, &aside);
+    relative(&format!(
+        "no result, the guest is started once more: {error}\nthe files of this attempt are in {aside}"
+    ))
 }
 
 #[cfg(test)]
@@ -135,5 +135,17 @@ mod tests {
         let (result, text, _) = reported(vec![(vec![Case::pass("a")], stopped)]);
         assert!(matches!(result, Err(CheckError::Interrupted("SIGINT"))));
         assert!(text.contains("\nok 1 - a\n"), "{text}");
+    }
+
+    #[test]
+    fn the_files_of_a_void_attempt_are_named_where_they_are() {
+        let [out, aside] = ["/x/guest", "/x/guest.void"].map(Path::new);
+        let error = VmError::Io {
+            what: "read /x/guest/serial.log".into(),
+            error: std::io::ErrorKind::NotFound.into(),
+        };
+        let text = void(&error, out, aside);
+        assert!(text.contains("read /x/guest.void/serial.log"), "{text}");
+        assert!(text.ends_with(" are in /x/guest.void"), "{text}");
     }
 }
