@@ -17,6 +17,7 @@ use crate::demo;
 use crate::style::{Style, relative};
 use boots::{Boot, Boots, Extent, Kunit};
 pub use error::CheckError;
+use mutants::Outcome;
 use parts::{Part, Results};
 use report::Report;
 pub use report::Totals;
@@ -36,7 +37,7 @@ use vm::results::tap::Tap;
 use vm::results::{Case, Event, Reader, read_all};
 use vm::signals::Interrupt;
 use vm::topology::{LinkMode, Topology, preset};
-use vm::{Accel, Cause, Kernel, Manifest, ManifestError, Setup, Step, Task, Vm, VmError};
+use vm::{Accel, Cause, Kernel, Manifest, ManifestError, Reached, Setup, Step, Task, Vm, VmError};
 use vm::{checkers, guest};
 
 /// Limit for what hangs; building the tests counts.
@@ -140,6 +141,60 @@ fn extent(args: &CheckArgs) -> Extent {
         (false, false) => Extent::Gate,
         (false, true) => Extent::All,
     }
+}
+
+/// The name of the guest in which a test of this name is run, on a kernel of this project.
+pub fn boot_of(test: &str) -> Result<&'static str, CheckError> {
+    Ok(boots::running(test)?.part)
+}
+
+/// Runs the guest in which `test` is run alone, on a kernel that may have a fault: if it does not
+/// boot, that is no result.
+pub fn boot(
+    setup: &Setup,
+    repo: &Path,
+    target: &Target,
+    test: &str,
+    out: &Path,
+    interrupt: &Interrupt,
+) -> Result<Outcome, CheckError> {
+    let boot = &boots::running(test)?;
+    let guest = Guest {
+        setup,
+        repo,
+        kernel: &target.kernel,
+        accel: target.accel,
+        extent: Extent::All,
+        endurance: false,
+        is_first: true,
+        name: target.kernel.name(),
+        out: out.to_owned(),
+        interrupt,
+    };
+    let steps = guest.steps(boot)?;
+    let out = &guest.out.join(boot.dir);
+    Results::collect(|results| {
+        attempt::attempt(out, results, |found| {
+            guest.run(boot, &steps, out, found, is_of_a_test)
+        })
+    })
+}
+
+/// Whether the error is a result.
+fn is_result(error: &VmError) -> bool {
+    error.cause() == Cause::Fault
+}
+
+/// Whether the error is a result of a guest that came as far as its tests.
+fn is_of_a_test(error: &VmError) -> bool {
+    let before = matches!(
+        error,
+        VmError::Kernel {
+            reached: Reached::Boot,
+            ..
+        }
+    );
+    is_result(error) && !before
 }
 
 /// How many parts run at a time if nobody says it: one for each processor, as long as there is
@@ -435,7 +490,9 @@ impl Guest<'_> {
     fn programs(&self, boot: &Boot, dir: &str, results: &mut Results) -> Result<(), CheckError> {
         let out = &self.out.join(dir);
         match self.steps(boot) {
-            Ok(steps) => attempt::attempt(out, results, |found| self.run(boot, &steps, out, found)),
+            Ok(steps) => attempt::attempt(out, results, |found| {
+                self.run(boot, &steps, out, found, is_result)
+            }),
             Err(error) => {
                 results.case(Case::fail(boot.part, relative(&error.to_string())));
                 Ok(())
@@ -443,13 +500,14 @@ impl Guest<'_> {
         }
     }
 
-    /// Runs the programs of a boot; an error is none of its results.
+    /// Runs the programs of a boot; an error is none of its results, which `is_result` decides.
     fn run(
         &self,
         boot: &Boot,
         steps: &[Step],
         out: &Path,
         found: &mut Vec<Event>,
+        is_result: fn(&VmError) -> bool,
     ) -> Result<(), VmError> {
         let checkers = checkers::step(self.kernel, out)
             .map_err(|error| VmError::io(format!("write to {}", out.display()), error))?;
@@ -476,9 +534,7 @@ impl Guest<'_> {
         let clean = "the guest ended well and its kernel log holds no complaint";
         let clean = match run {
             Ok(_) => Case::pass(clean),
-            Err(error) if error.cause() == Cause::Fault => {
-                Case::fail(clean, relative(&error.to_string()))
-            }
+            Err(error) if is_result(&error) => Case::fail(clean, relative(&error.to_string())),
             Err(error) => return Err(error),
         };
         let arrivals = boot.arrivals.iter().map(|claim| claim.case(out));
@@ -507,4 +563,35 @@ impl Guest<'_> {
 fn kunit_events(kunit: &Kunit, out: &Path) -> Vec<Event> {
     let log = fs::read(out.join("serial.log")).unwrap_or_default();
     read_all(&mut Ktap::new(kunit.names), &String::from_utf8_lossy(&log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm::log::Complaint;
+
+    fn panic(reached: Reached) -> VmError {
+        VmError::Kernel {
+            reached,
+            complaint: Complaint {
+                line: 1,
+                text: "Kernel panic".into(),
+            },
+            log: "serial.log".into(),
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_boot_fails_the_check_and_finds_no_fault() {
+        assert!(is_result(&panic(Reached::Boot)));
+        assert!(!is_of_a_test(&panic(Reached::Boot)));
+        assert!(is_of_a_test(&panic(Reached::Command)));
+    }
+
+    #[test]
+    fn what_the_harness_failed_is_no_result_for_either() {
+        for error in [VmError::QemuUnseen, VmError::Interrupted("SIGINT")] {
+            assert!(!is_result(&error) && !is_of_a_test(&error), "{error}");
+        }
+    }
 }

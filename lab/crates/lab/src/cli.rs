@@ -30,6 +30,8 @@ pub enum Command {
     Conformance(ConformanceArgs),
     /// Run the kernel's own tests of VFIO on the pristine kernel and on ours
     VfioSelftests(VfioSelftestsArgs),
+    /// Put faults into the kernel half, one at a time: the test that each names must find it
+    Mutants(MutantsArgs),
     /// Measure, and print a table
     Bench(BenchArgs),
     /// Open a shell in the guest, with the devices present
@@ -180,6 +182,29 @@ pub struct VfioSelftestsArgs {
     /// Directory for traces and logs
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// Options of `lab mutants`.
+#[derive(Debug, Args)]
+pub struct MutantsArgs {
+    /// Directory with the faults, as patches
+    #[arg(long, value_name = "DIR")]
+    pub faults: PathBuf,
+    /// What builds a kernel: `PROGRAM build [FAULT]` prints its build directory
+    #[arg(long, value_name = "PROGRAM")]
+    pub builder: PathBuf,
+    /// The repository
+    #[arg(long, value_name = "DIR", default_value = "/tph/repo")]
+    pub repo: PathBuf,
+    /// Where the answer of the KVM probe is kept
+    #[arg(long, value_name = "DIR", default_value = "/tph/cache")]
+    pub cache: PathBuf,
+    /// Directory for traces and logs
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Which faults [default: all]
+    #[arg(value_name = "FAULT")]
+    pub names: Vec<String>,
 }
 
 /// Options of `lab bench`.

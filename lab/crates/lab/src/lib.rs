@@ -10,5 +10,6 @@ pub mod check;
 pub mod cli;
 pub mod conformance;
 pub mod demo;
+pub mod faults;
 pub mod style;
 pub mod vfio_selftests;

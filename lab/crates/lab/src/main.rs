@@ -5,7 +5,7 @@ use clap::Parser;
 use lab::check::Target;
 use lab::cli::{Cli, Command, KernelArgs, ShellArgs};
 use lab::style::relative;
-use lab::{bench, check, conformance, demo, vfio_selftests};
+use lab::{bench, check, conformance, demo, faults, vfio_selftests};
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::path::Path;
@@ -102,6 +102,12 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 &mut stdout().lock(),
             )?;
             Ok(totals.failed == 0)
+        }
+        Command::Mutants(args) => {
+            vm::process::adopt_orphans()?;
+            let interrupt = Interrupt::install()?;
+            let counts = faults::run(&Setup::new()?, &args, &interrupt, &mut stdout().lock())?;
+            Ok(counts.is_well())
         }
         Command::Bench(args) => {
             vm::process::adopt_orphans()?;

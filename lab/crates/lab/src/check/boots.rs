@@ -2,6 +2,7 @@
 //! Which guests are booted to test a kernel, and what runs in each.
 
 use super::arrivals::Arrivals;
+use super::error::CheckError;
 use super::programs;
 use std::time::Duration;
 use tlp::Ph;
@@ -82,6 +83,16 @@ impl Boot {
             is_checked: false,
             append: &[],
         }
+    }
+
+    /// Whether a test of this name is run in it: one of its programs, or of its KUnit suites.
+    fn runs(&self, test: &str) -> bool {
+        let mut titles = self.programs.iter().map(Program::title);
+        let mut names = self.kunit.iter().flat_map(|kunit| kunit.names);
+        titles.any(|title| {
+            let test = test.strip_prefix(title);
+            test.is_some_and(|test| test.starts_with(": "))
+        }) || names.any(|name| test.starts_with(name))
     }
 
     /// The kernel parameters that run its KUnit tests and no others, and what else it needs.
@@ -177,6 +188,14 @@ fn requesters() -> Boot {
 fn full() -> Vec<Boot> {
     let boots = [of_initiators(), of_other_guests(), of_rdma()];
     boots.into_iter().flatten().collect()
+}
+
+/// The first guest in which a test of this name is run, on a kernel of this project.
+pub fn running(test: &str) -> Result<Boot, CheckError> {
+    full()
+        .into_iter()
+        .find(|boot| boot.runs(test))
+        .ok_or_else(|| CheckError::NoBoot(test.to_owned()))
 }
 
 /// Drivers in the kernel and in user space, with initiators and accelerators.
@@ -451,7 +470,9 @@ pub fn all() -> Vec<Boot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mutants::Mutant;
     use std::collections::BTreeSet;
+    use std::path::Path;
     use vm::Program;
 
     #[test]
@@ -479,6 +500,38 @@ mod tests {
         assert_eq!(doctests.len(), 2);
         for boot in doctests {
             assert!(boot.is_checked, "{}", boot.part);
+        }
+    }
+
+    fn dir(test: &str) -> Option<&'static str> {
+        running(test).ok().map(|boot| boot.dir)
+    }
+
+    #[test]
+    fn a_guest_is_found_by_the_program_or_the_suite_of_a_test() {
+        assert_eq!(dir("vfio-tph-root-port: a"), Some("guest-t3"));
+        assert_eq!(dir("rust_mlx5_st: a"), Some("rdma-adapters"));
+        let first = dir("guest-dma-buf-tph: case 3: a");
+        assert_eq!(first, Some("guest"), "of three");
+    }
+
+    #[test]
+    fn a_test_that_no_guest_runs_is_an_error() {
+        for test in ["guest-dma-buf", "guest-dma-buf-tph", "guest-dma: a", ""] {
+            let error = running(test).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(
+                error.starts_with(&format!("no guest runs '{test}'")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_test_that_must_find_a_fault_is_run_in_a_guest() {
+        let faults = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../scripts/mutants.d");
+        for Mutant { name, found_by } in Mutant::read_all(&faults, &[]).unwrap() {
+            assert!(running(&found_by).is_ok(), "{name}: {found_by}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! What can become of a check instead of a total.
 
 use std::io;
+use vm::ManifestError;
 
 /// Why not every test could be run. Whatever a test does is a result, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,14 @@ pub enum CheckError {
         count => format!("{count} parts could not be run"),
     })]
     NotRun(usize),
+    /// No guest runs a test of this name.
+    #[error(
+        "no guest runs '{0}'; a test is named PROGRAM: TEST or SUITE: TEST, as the report of `make check` does"
+    )]
+    NoBoot(String),
+    /// A program was not built.
+    #[error(transparent)]
+    Programs(#[from] ManifestError),
     /// Somebody asked to stop.
     #[error("stopped by {0}; what ran was ended, and there is no total")]
     Interrupted(&'static str),

@@ -3,6 +3,7 @@
 
 use super::error::CheckError;
 use super::report::Report;
+use mutants::Outcome;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -60,6 +61,30 @@ enum News {
 type Letter = (usize, Result<News, CheckError>);
 
 impl Results {
+    /// The results of something that is run alone.
+    pub fn collect(
+        run: impl FnOnce(&mut Results) -> Result<(), CheckError>,
+    ) -> Result<Outcome, CheckError> {
+        let (to, news) = channel();
+        let mut results = Self {
+            part: 0,
+            to,
+            failed: false,
+        };
+        run(&mut results)?;
+        drop(results);
+        let mut outcome = Outcome::default();
+        for (_, news) in news {
+            match news? {
+                News::Event(Event::Case(case)) => outcome.cases.push(case),
+                News::StartedTwice(why) => outcome.started_twice = Some(why),
+                News::NotRun(why) => outcome.not_run = Some(why),
+                News::Event(Event::Note(_)) | News::Ended(_) => {}
+            }
+        }
+        Ok(outcome)
+    }
+
     /// Takes what a test said.
     pub fn event(&mut self, event: Event) {
         self.failed |=
@@ -217,6 +242,30 @@ mod tests {
             "# one\nTAP version 13\nok 1 - a\n1..1\n\n\
              # two\nTAP version 13\nnot ok 1 - b\n#   why\n1..1\n\n"
         );
+    }
+
+    #[test]
+    fn what_is_run_alone_has_its_results_collected() {
+        let outcome = Results::collect(|results| {
+            results.started_twice("once more");
+            results.event(Event::Note("a note".into()));
+            results.case(Case::pass("a"));
+            results.case(Case::fail("b", "why"));
+            Ok(())
+        });
+        let expected = Outcome {
+            cases: vec![Case::pass("a"), Case::fail("b", "why")],
+            started_twice: Some("once more".into()),
+            not_run: None,
+        };
+        assert_eq!(outcome.unwrap(), expected);
+        let outcome = Results::collect(|results| {
+            results.not_run("why".into());
+            Ok(())
+        });
+        assert_eq!(outcome.unwrap().not_run.as_deref(), Some("why"));
+        let stopped = Results::collect(|_| Err(CheckError::Interrupted("SIGTERM")));
+        assert!(matches!(stopped, Err(CheckError::Interrupted("SIGTERM"))));
     }
 
     #[test]
