@@ -163,23 +163,10 @@ test_a_Sphinx_that_fails_is_one_error_and_is_asked_again() {
 	docs_check >output || fail "$(<output)"
 }
 
-test_docs_need_Sphinx() {
-	fake_docs
-	sed -i 's/command -v sphinx-build/false/' repo/scripts/docs
-	fails 'sphinx-build is missing' docs repo/scripts/docs check
-	fails 'sphinx-build is missing' docs repo/scripts/docs build
-	docs repo/scripts/docs check-lab >/dev/null
-}
-
 test_docs_are_left_in_out() {
 	fake_docs
 	same "$(docs repo/scripts/docs build 2>progress)" \
 		"$(printf '%s\n' "$T/repo/out/docs/"{PCI/tph.html,driver-api/ours.html,lab/lab/index.html})"
 	same "$(<repo/out/docs/PCI/tph.html)" "$(printf 'says: WARNING: old label\nnew')"
 	[[ -e repo/out/docs/lab/lab/index.html ]]
-}
-
-test_an_unknown_command_of_docs_is_an_error() {
-	fails "unknown command 'chekc'" docs repo/scripts/docs chekc
-	fails "unknown command ''" docs repo/scripts/docs
 }

@@ -32,16 +32,6 @@ test_a_failure_shows_errors_last_lines_and_a_cure() {
 	! grep -q '^line 15$' output || fail 'more than the last lines is shown'
 }
 
-test_what_the_log_says_about_the_cause_comes_before_the_cure() {
-	local pair
-	for pair in 'No space left on device:the disk is full' 'curl: (6) Could not resolve host:the network failed' \
-		'E: Failed to fetch x Could not connect to y:the network failed' 'NO_PUBKEY 123:debian-archive-keyring' \
-		'signal: 9, SIGKILL:lack of memory'; do
-		fake work <<<"echo '${pair%:*}' >&2; exit 1"
-		fails "${pair##*:}" in_lib "long_work label status $T/log 'the cure' work"
-	done
-}
-
 test_V_1_shows_the_output_and_keeps_the_log() {
 	fake work <<<'echo seen'
 	V=1 in_lib "long_work label status $T/log cure work" 2>shown

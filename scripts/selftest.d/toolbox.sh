@@ -36,13 +36,6 @@ nothing_cached() {
 	absent cache/tmp.toolbox.*
 }
 
-test_a_missing_mmdebstrap_is_one_command_away_for_a_user() {
-	fake_host 1000
-	rm bin/mmdebstrap
-	PATH=$(path_without mmdebstrap) fails 'sudo apt-get install mmdebstrap uidmap' ensure
-	nothing_cached
-}
-
 # PATH with the commands of the usual directories except one, which may be installed on this machine.
 path_without() {
 	local tool
@@ -62,49 +55,6 @@ test_root_gets_a_missing_mmdebstrap_installed() {
 	PATH=$(path_without mmdebstrap) ensure
 	made
 	grep -q 'install .*mmdebstrap' apt
-}
-
-test_an_old_mmdebstrap_is_refused() {
-	fake_host 1000
-	fake mmdebstrap <<<'echo "mmdebstrap 0.7.5"'
-	fails 'mmdebstrap 0.7.5 is too old, 1.3.5 is the oldest' ensure
-	fake_host 0
-	fake mmdebstrap <<<'echo "mmdebstrap 0.6.1"'
-	fails 'mmdebstrap 0.6.1 is too old, 0.7.5 is the oldest' ensure
-	nothing_cached
-}
-
-test_a_user_without_namespaces_is_told_what_to_do() {
-	fake_host 1000
-	mv bin/grep grep.everybody
-	fails 'somebody has no range in /etc/subuid; run: sudo usermod --add-subuids' ensure
-	mv grep.everybody bin/grep
-	fake unshare <<<'[[ $1 == --help ]] && { echo --map-auto; exit; }; echo "unshare: Operation not permitted" >&2; exit 1'
-	fails 'a user namespace cannot be made here \(unshare: Operation not permitted\)' ensure
-	fake unshare <<<'echo "old help"'
-	fails 'older than 2.38' ensure
-	nothing_cached
-}
-
-test_root_without_namespaces_is_told_what_to_do() {
-	fake_host 0
-	fake unshare <<<'echo "unshare: Operation not permitted" >&2; exit 1'
-	fails 'root may not make namespaces here.*--privileged' ensure
-	nothing_cached
-}
-
-test_another_architecture_is_refused() {
-	fake_host 0
-	fake uname <<<'echo Linux riscv64'
-	fails 'for Linux on x86_64, this is Linux riscv64' ensure
-}
-
-test_a_full_disk_is_noticed_before_the_toolbox_is_made() {
-	fake_host 0
-	fake df <<<'echo Avail; echo 10'
-	fails 'the toolbox needs [0-9]+ MB' ensure
-	absent calls
-	nothing_cached
 }
 
 test_a_toolbox_that_cannot_be_made_leaves_nothing_and_the_next_try_works() {
@@ -222,13 +172,5 @@ test_a_group_that_there_is_not_is_refused() {
 	fails "there is no group of packages 'none'; there are: .*some" repo/scripts/toolbox run --with none true
 	fails "there is no group of packages '../x'" repo/scripts/toolbox run --with ../x true
 	fails '--with wants a group of packages' repo/scripts/toolbox run --with
-	absent ran
-}
-
-test_a_full_disk_is_noticed_before_packages_are_added() {
-	fake_root
-	ensure
-	fake df <<<'echo Avail; echo 10'
-	fails 'adding packages to the toolbox needs [0-9]+ MB' repo/scripts/toolbox run --with some true
 	absent ran
 }

@@ -94,7 +94,6 @@ mod tests {
         assert!(error.to_string().contains("Error 6126"), "{error}");
     }
 
-    /// scripts/selftest runs the table itself and expects the same.
     #[test]
     fn a_cpu_has_tags() {
         let tag = |cpu, extended| cpu_hint(cpu, extended).map(|hint| hint.tag);
@@ -109,6 +108,64 @@ mod tests {
         ] {
             assert_eq!(tag(cpu, false), st.map(SteeringTag::St), "CPU {cpu}");
             assert_eq!(tag(cpu, true), ext.map(SteeringTag::Ext), "CPU {cpu}");
+        }
+    }
+
+    /// The device that the table extends.
+    const HOST: &str = "DefinitionBlock (\"\", \"DSDT\", 2, \"RSTTPH\", \"HOST\", 1) \
+        { Scope (\\_SB) { Device (PCI0) { Name (_ADR, 0) } } }";
+
+    /// What the table answers in ACPICA's interpreter: the bytes, in hexadecimal. `arguments` are
+    /// revision, function, feature and processor.
+    fn asked(dir: &Path, arguments: [u32; 4]) -> String {
+        let [revision, function, feature, cpu] = arguments;
+        let method = format!(
+            "evaluate \\_SB.PCI0._DSM (D0 37 C9 E5 53 35 7A 4D 91 17 EA 4D 19 C3 43 4D) \
+             {revision} {function:#X} [{feature} {cpu:#X} 0]"
+        );
+        let output = Command::new("acpiexec")
+            .current_dir(dir)
+            .args(["-b", &method, "host.aml", "tags.aml"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let answer = said
+            .lines()
+            .find_map(|line| line.split_once("[Buffer] Length "));
+        let (_, bytes) = answer
+            .and_then(|(_, rest)| rest.split_once(": "))
+            .expect(&said);
+        let (bytes, _) = bytes.split_once("//").unwrap_or((bytes, ""));
+        bytes.trim().to_owned()
+    }
+
+    /// The answer of each memory type: which tags are valid, that of 8 bits, that of 16 bits; see
+    /// union st_info in drivers/pci/tph.c.
+    #[test]
+    #[ignore = "needs ACPICA: `make check` runs it"]
+    fn the_firmware_tells_the_tags_of_each_cpu() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, table) in [("host", HOST), ("tags", CPU_TAGS)] {
+            let source = dir.path().join(name).with_extension("asl");
+            fs::write(&source, table).unwrap();
+            let mut iasl = Command::new("iasl");
+            let compiled = iasl.current_dir(dir.path()).args(["-p", name]).arg(&source);
+            assert!(compiled.output().unwrap().status.success(), "{name}");
+        }
+        for (arguments, answer) in [
+            ([7, 0xf, 0, 0], "03 C0 00 CA 03 D0 00 DA"),
+            ([7, 0xf, 0, 1], "03 C1 01 CA 03 D1 01 DA"),
+            ([7, 0xf, 0, 0xf], "03 CF 0F CA 03 DF 0F DA"),
+            // Some it does not know.
+            ([7, 0xf, 0, 2], "02 C2 02 CA 01 D2 02 DA"),
+            ([7, 0xf, 0, 3], "01 C3 03 CA 02 D3 03 DA"),
+            ([7, 0xf, 0, 0x10], "00 00 00 00 00 00 00 00"),
+            ([7, 0xf, 1, 0], "00 00 00 00 00 00 00 00"),
+            // The function exists from revision 7 on.
+            ([7, 0, 0, 0], "01 80"),
+            ([6, 0, 0, 0], "00"),
+        ] {
+            assert_eq!(asked(dir.path(), arguments), answer, "{arguments:x?}");
         }
     }
 
