@@ -4,6 +4,7 @@
 //! All of it speaks to the kernel through the public uAPI, as a user-space driver would.
 
 pub mod accelerator;
+pub mod cpu;
 pub mod demo;
 pub mod driver;
 pub mod engine;
