@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The packets themselves.
 
-use crate::wire::Form;
+use crate::wire::{Form, Headers, MAX_HEADERS_LEN};
 use crate::{CompletionHeader, DecodeError, EncodeError, MemRequest, flit, nonflit};
 use core::fmt;
 
 /// The longest encoding: TPH prefix or OHCs, the longest header, 4096 bytes of payload.
-pub const MAX_ENCODED_LEN: usize = 4 * (4 + 2) + 4096;
+pub const MAX_ENCODED_LEN: usize = MAX_HEADERS_LEN + 4096;
 
 /// Header format of a link: one for the whole link, negotiated at link training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,10 +60,23 @@ impl<'a> Tlp<'a> {
     /// The tag of a hinted write in non-flit mode is not written: ST has its place, and a posted
     /// request needs none. [`Tlp::decode`] reports it as 0.
     pub fn encode(&self, mode: Mode, buf: &mut [u8]) -> Result<usize, EncodeError> {
+        let headers = self.headers(mode)?;
+        let (headers, payload) = (headers.as_bytes(), self.payload());
+        let (need, have) = (headers.len() + payload.len(), buf.len());
+        if have < need {
+            return Err(EncodeError::BufferTooShort { need, have });
+        }
+        buf[..headers.len()].copy_from_slice(headers);
+        buf[headers.len()..need].copy_from_slice(payload);
+        Ok(need)
+    }
+
+    /// The bytes in front of the payload, as [`Tlp::encode`] writes them: for who has another place
+    /// for the payload than behind them.
+    pub fn headers(&self, mode: Mode) -> Result<Headers, EncodeError> {
         self.check_payload()?;
-        let payload = self.payload();
-        let (form, len_dw) = (self.form(), payload.len() / 4);
-        let headers = match (self, mode) {
+        let (form, len_dw) = (self.form(), self.payload().len() / 4);
+        Ok(match (self, mode) {
             (Self::MemRead(request) | Self::MemWrite(request, _), Mode::NonFlit) => {
                 nonflit::emit_request(form, request)?
             }
@@ -76,16 +89,7 @@ impl<'a> Tlp<'a> {
             (Self::Completion(header, _), Mode::Flit) => {
                 flit::emit_completion(form, header, len_dw)
             }
-        };
-
-        let headers = headers.as_bytes();
-        let (need, have) = (headers.len() + payload.len(), buf.len());
-        if have < need {
-            return Err(EncodeError::BufferTooShort { need, have });
-        }
-        buf[..headers.len()].copy_from_slice(headers);
-        buf[headers.len()..need].copy_from_slice(payload);
-        Ok(need)
+        })
     }
 
     /// Reads the one packet that `bytes` holds; nothing may follow it.

@@ -6,11 +6,15 @@ use crate::DecodeError;
 /// One DW as it is on the wire.
 pub(crate) type Dw = [u8; 4];
 
-/// DWs in front of the payload, as they are put together: at most four of a header and two of
-/// OHC, or one of prefix.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Headers {
-    dws: [Dw; 6],
+/// The longest [`Headers`], bytes.
+pub const MAX_HEADERS_LEN: usize = 4 * (4 + 2);
+
+/// What is in front of a packet's payload: prefix, header and OHCs.
+///
+/// They are at most four DWs of a header and two of OHC, or one of prefix.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Headers {
+    dws: [Dw; MAX_HEADERS_LEN / 4],
     len: usize,
 }
 
@@ -20,7 +24,9 @@ impl Headers {
         self.len += 1;
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// The bytes, as on the wire.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         self.dws[..self.len].as_flattened()
     }
 }

@@ -30,6 +30,15 @@ proptest! {
         prop_assert_eq!(Tlp::decode(&wire, Mode::NonFlit), Ok(packet.tlp()));
     }
 
+    /// Headers and payload, wherever they are put, are what [`Tlp::encode`] writes.
+    #[test]
+    fn headers_stand_in_front_of_the_payload(packet in packet().prop_map(nonflit), mode in mode()) {
+        let tlp = packet.tlp();
+        let headers = tlp.headers(mode).unwrap();
+        let parts = [headers.as_bytes(), tlp.payload()].concat();
+        prop_assert_eq!(parts, encode(&tlp, mode));
+    }
+
     /// Hints alone, so that the tag's 16 bits and its namespace are drawn densely.
     #[test]
     fn hints(hint in hint(), mode in mode(), len_dw in 1..9u16) {
