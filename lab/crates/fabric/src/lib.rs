@@ -28,7 +28,9 @@
 //! waits for a vfio-user client (for a translation, without the lock), so all other calls may be
 //! made from a region callback.
 
+mod bars;
 mod completer;
+mod direct;
 mod error;
 mod iommu;
 mod memory;
@@ -39,7 +41,6 @@ mod split;
 mod state;
 mod steering;
 pub mod trace;
-mod unseen;
 
 pub use completer::Completer;
 pub use error::{AttachError, DmaError, MapError};

@@ -61,7 +61,10 @@ impl Fabric {
     /// # Panics
     /// If a thread panicked while it held the lock: the state is not to be trusted then.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("a completer panicked")
+        // Which one it was, and over what, is in its own message.
+        self.0
+            .lock()
+            .expect("the fabric's state is unusable: an earlier panic left it half changed")
     }
 }
 
@@ -97,10 +100,11 @@ pub struct Port {
 impl Port {
     /// COMMAND: Bus Master Enable and Memory Space Enable.
     pub fn set_command(&self, bus_master: bool, memory_enable: bool) {
-        self.with(|port| {
-            port.bus_master = bus_master;
-            port.memory_enable = memory_enable;
-        });
+        let mut state = self.fabric.lock();
+        let port = &mut state.ports[self.number];
+        port.bus_master = bus_master;
+        port.memory_enable = memory_enable;
+        state.place_bars();
     }
 
     /// Device Control: sizes of packets.
@@ -117,7 +121,9 @@ impl Port {
     ///
     /// A range that ends beyond the address space (a BAR that is being sized) is not placed.
     pub fn set_bar(&self, bar: usize, addr: u64, size: u64) {
-        self.with(|port| port.bars[bar] = addr.checked_add(size).map(|end| addr..end));
+        let mut state = self.fabric.lock();
+        state.ports[self.number].bars[bar] = addr.checked_add(size).map(|end| addr..end);
+        state.place_bars();
     }
 
     /// Maps guest memory for this function's DMA: `size` bytes of `file` from `offset` on, which

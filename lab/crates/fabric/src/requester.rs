@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sending requests.
 
-use crate::{DmaError, Fabric, Want, state::State, trace::Object};
+use crate::{DmaError, Fabric, Want, send::Egress, state::State, trace::Object};
 use std::sync::MutexGuard;
 use tlp::Bdf;
 
@@ -32,8 +32,7 @@ impl Requester {
     /// `Ok` means that the TLP was sent. Writes are posted: that nobody took it shows in the trace
     /// only.
     pub fn write(&self, addr: u64, data: &[u8], want: impl Into<Want>) -> Result<usize, DmaError> {
-        self.egress(addr, None)?
-            .write(self.port, self.id, addr, data, want.into())
+        self.egress(addr, None)?.write(addr, data, want.into())
     }
 
     /// Emits one memory read at `addr` for the front of `data`; returns how many bytes came back.
@@ -43,8 +42,7 @@ impl Requester {
 
     /// As [`Requester::read`], with a hint. A hinted read asks for whole DWs.
     pub fn read_with(&self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
-        self.egress(addr, None)?
-            .read(self.port, self.id, addr, data, want)
+        self.egress(addr, None)?.read(addr, data, want)
     }
 
     /// Emits memory writes for all of `data`, as [`Requester::write`] emits one.
@@ -62,8 +60,8 @@ impl Requester {
         let mut done = 0;
         while done < data.len() {
             let at = addr.wrapping_add(done as u64);
-            let mut state = self.egress(at, object)?;
-            done += state.write_page(self.port, self.id, at, &data[done..], want)?;
+            let mut egress = self.egress(at, object)?;
+            done += egress.write_page(at, &data[done..], want)?;
         }
         Ok(())
     }
@@ -82,17 +80,17 @@ impl Requester {
         let mut done = 0;
         while done < data.len() {
             let at = addr.wrapping_add(done as u64);
-            let mut state = self.egress(at, object)?;
-            done += state.read_page(self.port, self.id, at, &mut data[done..], want)?;
+            let mut egress = self.egress(at, object)?;
+            done += egress.read_page(at, &mut data[done..], want)?;
         }
         Ok(())
     }
 
     /// The fabric, ready to take a request to `addr` for `object`.
-    fn egress(&self, addr: u64, object: Option<Object>) -> Result<MutexGuard<'_, State>, DmaError> {
+    fn egress(&self, addr: u64, object: Option<Object>) -> Result<Egress<'_>, DmaError> {
         let mut state = self.translated(addr)?;
         state.tap.tick(object)?;
-        Ok(state)
+        Ok(Egress::new(state, self.port, self.id))
     }
 
     /// The fabric, locked and with the gates open, and the translation for `addr` known.

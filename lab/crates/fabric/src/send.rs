@@ -2,202 +2,161 @@
 //! The way of a request, from what a function wants to what became of it.
 
 use crate::{
-    DmaError, Want, split,
-    state::{HOST, HOST_ID, RCB_ENDPOINT, RCB_HOST, State, Target, in_dw},
+    DmaError, Want, direct,
+    split::{self, RCB_ENDPOINT, RCB_HOST},
+    state::{HOST, MAX_PAYLOAD, PortState, State, Target, in_dw},
+    trace::Tap,
 };
-use std::{iter, mem};
-use tlp::{
-    Bdf, CompletionHeader, CompletionStatus, FieldError, MAX_ENCODED_LEN, MemRequest, Mode, Tlp,
-};
+use std::{iter, sync::MutexGuard};
+use tlp::{Bdf, CompletionHeader, CompletionStatus, FieldError, Hint, MemRequest, Mode, Tlp};
 
-/// Bytes that one TLP carries at most.
-const MAX_PAYLOAD: usize = 4096;
+/// Routing id of the host bridge, which answers for guest memory and for nobody.
+const HOST_ID: Bdf = Bdf::new(0, 0, 0);
 
-impl State {
-    /// Sends one memory write from `port`: as many bytes of `data` as one TLP takes.
-    pub fn write(
-        &mut self,
-        port: usize,
-        requester: Bdf,
-        addr: u64,
-        data: &[u8],
-        want: Want,
-    ) -> Result<usize, DmaError> {
-        let limits = self.ports[port].limits;
-        let len = split::request_len(addr, data.len(), limits.max_payload);
-        let data = &data[..len];
-        if self.write_unseen(port, addr, data, want)? {
+/// A function that may send: the fabric, locked, with all gates open.
+pub struct Egress<'a> {
+    state: MutexGuard<'a, State>,
+    port: usize,
+    requester: Bdf,
+}
+
+impl<'a> Egress<'a> {
+    pub fn new(state: MutexGuard<'a, State>, port: usize, requester: Bdf) -> Self {
+        Self {
+            state,
+            port,
+            requester,
+        }
+    }
+
+    /// Sends one memory write: as many bytes of `data` as one TLP takes.
+    pub fn write(&mut self, addr: u64, data: &[u8], want: Want) -> Result<usize, DmaError> {
+        let data = &data[..self.write_len(addr, data.len())];
+        if !direct::write(&mut self.state, self.port, addr, data, want)? {
+            self.send_write(addr, data, self.hint(want))?;
+        }
+        Ok(data.len())
+    }
+
+    /// Sends memory writes up to the end of a page; returns how many bytes of `data` they took.
+    pub fn write_page(&mut self, addr: u64, data: &[u8], want: Want) -> Result<usize, DmaError> {
+        let data = &data[..split::request_len(addr, data.len(), MAX_PAYLOAD)];
+        if direct::write(&mut self.state, self.port, addr, data, want)? {
+            return Ok(data.len());
+        }
+        let hint = self.hint(want);
+        let mut done = 0;
+        while done < data.len() {
+            let at = addr + done as u64;
+            let len = self.write_len(at, data.len() - done);
+            self.send_write(at, &data[done..done + len], hint)?;
+            done += len;
+        }
+        Ok(done)
+    }
+
+    /// Sends one memory read, for as many bytes of `data` as one TLP may ask for, and takes its
+    /// completions.
+    pub fn read(&mut self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
+        let len = self.read_len(addr, data.len());
+        let data = &mut data[..len];
+        if !direct::read(&mut self.state, self.port, addr, data, want)? {
+            self.send_read(addr, data, self.hint(want))?;
+        }
+        Ok(len)
+    }
+
+    /// Sends memory reads up to the end of a page; returns how many bytes of `data` came back.
+    pub fn read_page(&mut self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
+        let len = split::request_len(addr, data.len(), MAX_PAYLOAD);
+        let data = &mut data[..len];
+        if direct::read(&mut self.state, self.port, addr, data, want)? {
             return Ok(len);
         }
-        let sender = &mut self.ports[port];
-        let hint = want.on(&sender.steering);
-        let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
-        let mut request = MemRequest::for_bytes(requester, addr, len)?.with_tag(tag)?;
-        if let Some(hint) = hint {
-            request = request.with_hint(hint);
+        let hint = self.hint(want);
+        let mut done = 0;
+        while done < len {
+            let at = addr + done as u64;
+            let wanted = self.read_len(at, len - done);
+            self.send_read(at, &mut data[done..done + wanted], hint)?;
+            done += wanted;
         }
-        let mut padded;
-        let payload = if request.len_bytes() == len {
+        Ok(len)
+    }
+
+    fn port(&self) -> &PortState {
+        &self.state.ports[self.port]
+    }
+
+    /// The hint of a request that leaves now: as long as the fabric is locked, nothing changes it.
+    fn hint(&self, want: Want) -> Option<Hint> {
+        want.on(&self.port().steering)
+    }
+
+    fn write_len(&self, addr: u64, remaining: usize) -> usize {
+        split::request_len(addr, remaining, self.port().limits.max_payload)
+    }
+
+    fn read_len(&self, addr: u64, remaining: usize) -> usize {
+        split::request_len(addr, remaining, self.port().limits.max_read_request)
+    }
+
+    /// The header of the next request, for `len` bytes at `addr`, as its bytes will say it.
+    fn request(
+        &mut self,
+        addr: u64,
+        len: usize,
+        hint: Option<Hint>,
+        write: bool,
+    ) -> Result<MemRequest, FieldError> {
+        let mode = self.state.mode;
+        let sender = &mut self.state.ports[self.port];
+        let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
+        let request = MemRequest::for_bytes(self.requester, addr, len)?;
+        let Some(hint) = hint else {
+            return request.with_tag(tag);
+        };
+        let request = request.with_hint(hint);
+        // In non-flit mode the steering tag takes the place of a write's tag, and of a read's byte
+        // enables, so that a hinted read is for whole DWs.
+        match (write, mode) {
+            (true, Mode::NonFlit) => Ok(request),
+            (true, Mode::Flit) => request.with_tag(tag),
+            (false, _) => {
+                let last_be = if request.len_dw() == 1 { 0 } else { 0xf };
+                request.with_byte_enables(0xf, last_be)?.with_tag(tag)
+            }
+        }
+    }
+
+    fn send_write(&mut self, addr: u64, data: &[u8], hint: Option<Hint>) -> Result<(), DmaError> {
+        let request = self.request(addr, data.len(), hint, true)?;
+        let state = &mut *self.state;
+        let target = state.route(self.port, &request, true);
+        let payload = if request.len_bytes() == data.len() {
             data
         } else {
-            padded = [0; MAX_PAYLOAD];
-            let lead = in_dw(addr);
-            padded[lead..lead + len].copy_from_slice(data);
-            &padded[..request.len_bytes()]
+            pad(&mut state.padded[..request.len_bytes()], addr, data)
         };
-        let mut buffer = mem::take(&mut self.buffers.request);
-        let wire = encode(&Tlp::MemWrite(request, payload), self.mode, &mut buffer)?;
-        self.deliver_write(port, wire)?;
-        self.buffers.request = buffer;
-        Ok(len)
-    }
-
-    /// Sends memory writes from `port` up to the end of a page; returns how many bytes of `data` they
-    /// took.
-    pub fn write_page(
-        &mut self,
-        port: usize,
-        requester: Bdf,
-        addr: u64,
-        data: &[u8],
-        want: Want,
-    ) -> Result<usize, DmaError> {
-        let len = split::request_len(addr, data.len(), MAX_PAYLOAD);
-        let data = &data[..len];
-        if self.write_unseen(port, addr, data, want)? {
-            return Ok(len);
-        }
-        let mut done = 0;
-        while done < len {
-            let at = addr + done as u64;
-            done += self.write(port, requester, at, &data[done..], want)?;
-        }
-        Ok(len)
-    }
-
-    /// Sends one memory read from `port`, for as many bytes of `data` as one TLP may ask for, and
-    /// takes its completions.
-    pub fn read(
-        &mut self,
-        port: usize,
-        requester: Bdf,
-        addr: u64,
-        data: &mut [u8],
-        want: Want,
-    ) -> Result<usize, DmaError> {
-        let limits = self.ports[port].limits;
-        let len = split::request_len(addr, data.len(), limits.max_read_request);
-        let data = &mut data[..len];
-        if self.read_unseen(port, addr, data, want)? {
-            return Ok(len);
-        }
-        let sender = &mut self.ports[port];
-        let hint = want.on(&sender.steering);
-        let tag = sender.take_tag(hint.map(|hint| hint.tag.value()));
-        let mut request = MemRequest::for_bytes(requester, addr, len)?.with_tag(tag)?;
-        // Bytes that are asked for in front of the first one that is wanted.
-        let mut skip = 0;
-        if let Some(hint) = hint {
-            // In non-flit mode the tag takes the place of the byte enables.
-            let last_be = if request.len_dw() == 1 { 0 } else { 0xf };
-            request = request.with_byte_enables(0xf, last_be)?.with_hint(hint);
-            skip = in_dw(addr);
-        }
-        let mut buffer = mem::take(&mut self.buffers.request);
-        let wire = encode(&Tlp::MemRead(request), self.mode, &mut buffer)?;
-        let mut pending = Pending {
-            addr,
-            data,
-            returned: 0,
-            skip,
+        let link = Link {
+            mode: state.mode,
+            from: self.port,
+            target,
         };
-        let answered = self.deliver_read(port, wire, &mut pending);
-        if let Err(DmaError::Completion { .. }) = answered {
-            self.ports[port].master_abort = true;
-        }
-        answered?;
-        let returned = pending.returned;
-        self.buffers.request = buffer;
-        if returned == len {
-            Ok(len)
-        } else {
-            Err(DmaError::Codec)
-        }
-    }
-
-    /// Sends memory reads from `port` up to the end of a page; returns how many bytes of `data` came
-    /// back.
-    pub fn read_page(
-        &mut self,
-        port: usize,
-        requester: Bdf,
-        addr: u64,
-        data: &mut [u8],
-        want: Want,
-    ) -> Result<usize, DmaError> {
-        let len = split::request_len(addr, data.len(), MAX_PAYLOAD);
-        let data = &mut data[..len];
-        if self.read_unseen(port, addr, data, want)? {
-            return Ok(len);
-        }
-        let mut done = 0;
-        while done < len {
-            let at = addr + done as u64;
-            done += self.read(port, requester, at, &mut data[done..], want)?;
-        }
-        Ok(len)
-    }
-
-    /// Records a request on every link of its way; returns the one that the root complex makes of it,
-    /// if it passes it on with another address.
-    fn carry(
-        &mut self,
-        from: usize,
-        target: &Target,
-        wire: &[u8],
-    ) -> Result<Option<Vec<u8>>, DmaError> {
-        let &Target::Bar {
-            translated: Some(addr),
-            ..
-        } = target
-        else {
-            self.tap
-                .record(from + 1, target.receiver(), self.mode, wire)?;
-            return Ok(None);
-        };
-        self.tap
-            .record(from + 1, Some((HOST, None)), self.mode, wire)?;
-        let moved = match Tlp::decode(wire, self.mode)? {
-            Tlp::MemWrite(request, payload) => Tlp::MemWrite(readdressed(&request, addr)?, payload),
-            Tlp::MemRead(request) => Tlp::MemRead(readdressed(&request, addr)?),
-            Tlp::Completion(..) => return Err(DmaError::Codec),
-        };
-        let mut passed_on = vec![];
-        let len = encode(&moved, self.mode, &mut passed_on)?.len();
-        passed_on.truncate(len);
-        self.tap
-            .record(HOST, target.receiver(), self.mode, &passed_on)?;
-        Ok(Some(passed_on))
-    }
-
-    /// Records, routes and delivers a memory write, which is known by its bytes alone.
-    fn deliver_write(&mut self, from: usize, wire: &[u8]) -> Result<(), DmaError> {
-        let (mut request, mut payload) = as_write(wire, self.mode)?;
-        let target = self.route(from, &request, true);
-        let passed_on = self.carry(from, &target, wire)?;
-        if let Some(wire) = &passed_on {
-            (request, payload) = as_write(wire, self.mode)?;
-        }
+        let write = |request| Tlp::MemWrite(request, payload);
+        let request = link.carry(&mut state.tap, request, write)?;
         match target {
             Target::Bar {
-                completer,
-                bar,
-                offset,
-                ..
-            } => completer.write(bar, offset, &request, payload),
+                port, bar, offset, ..
+            } => {
+                if let Some(completer) = &state.ports[port].completer {
+                    completer.write(bar.into(), offset, &request, payload);
+                }
+            }
             Target::Memory => {
+                let memory = &state.ports[self.port].memory;
                 for (offset, run) in enabled_runs(&request, payload) {
-                    self.ports[from].memory.write(request.addr() + offset, run);
+                    memory.write(request.addr() + offset, run);
                 }
             }
             // Posted: the requester does not hear of it. The trace tells.
@@ -206,151 +165,141 @@ impl State {
         Ok(())
     }
 
-    /// Records, routes and answers a memory read, which is known by its bytes alone.
-    fn deliver_read(
+    fn send_read(
         &mut self,
-        from: usize,
-        wire: &[u8],
-        pending: &mut Pending<'_>,
+        addr: u64,
+        data: &mut [u8],
+        hint: Option<Hint>,
     ) -> Result<(), DmaError> {
-        let mut request = as_read(wire, self.mode)?;
-        let target = self.route(from, &request, false);
-        if let Some(wire) = self.carry(from, &target, wire)? {
-            request = as_read(&wire, self.mode)?;
-        }
-
-        let mut data = mem::take(&mut self.buffers.data);
-        data.clear();
-        data.resize(request.len_bytes(), 0);
-        let answered = match &target {
-            Target::Bar {
-                completer,
-                bar,
-                offset,
-                ..
-            } => {
-                completer.read(*bar, *offset, &request, &mut data);
-                true
+        let request = self.request(addr, data.len(), hint, false)?;
+        let state = &mut *self.state;
+        let target = state.route(self.port, &request, false);
+        let link = Link {
+            mode: state.mode,
+            from: self.port,
+            target,
+        };
+        let request = link.carry(&mut state.tap, request, Tlp::MemRead)?;
+        let answered = if request.len_bytes() == data.len() {
+            link.answer(&state.ports, &mut state.tap, &request, data)
+        } else {
+            let dws = &mut state.padded[..request.len_bytes()];
+            let answered = link.answer(&state.ports, &mut state.tap, &request, dws);
+            if let Ok(CompletionStatus::Success) = answered {
+                let lead = in_dw(addr);
+                data.copy_from_slice(&dws[lead..lead + data.len()]);
             }
-            Target::Memory => self.ports[from].memory.read(request.addr(), &mut data),
+            answered
+        };
+        match answered? {
+            CompletionStatus::Success => Ok(()),
+            status => {
+                state.ports[self.port].master_abort = true;
+                Err(DmaError::Completion { addr, status })
+            }
+        }
+    }
+}
+
+/// The way between the port that sends a request and whoever takes it.
+#[derive(Clone, Copy)]
+struct Link {
+    mode: Mode,
+    from: usize,
+    target: Target,
+}
+
+impl Link {
+    /// Records a request on every link of its way; returns it as it arrives.
+    fn carry<'a>(
+        self,
+        tap: &mut Tap,
+        request: MemRequest,
+        tlp: impl Fn(MemRequest) -> Tlp<'a>,
+    ) -> Result<MemRequest, DmaError> {
+        let (sender, receiver) = (self.from + 1, self.target.receiver());
+        let Target::Bar {
+            translated: Some(addr),
+            ..
+        } = self.target
+        else {
+            tap.record(sender, receiver, self.mode, &tlp(request))?;
+            return Ok(request);
+        };
+        // The root complex passes it on.
+        let host = Some((HOST, None));
+        tap.record(sender, host, self.mode, &tlp(request))?;
+        let moved = readdressed(&request, addr)?;
+        tap.record(HOST, receiver, self.mode, &tlp(moved))?;
+        Ok(moved)
+    }
+
+    /// Fills `dws` with what a read is for, and records its completions; returns their status.
+    fn answer(
+        self,
+        ports: &[PortState],
+        tap: &mut Tap,
+        request: &MemRequest,
+        dws: &mut [u8],
+    ) -> Result<CompletionStatus, DmaError> {
+        let answered = match self.target {
+            Target::Bar {
+                port, bar, offset, ..
+            } => ports[port].completer.as_ref().is_some_and(|completer| {
+                dws.fill(0);
+                completer.read(bar.into(), offset, request, dws);
+                true
+            }),
+            Target::Memory => ports[self.from].memory.read(request.addr(), dws),
             Target::Nobody => false,
         };
         if !answered {
             let status = CompletionStatus::UnsupportedRequest;
-            let header = CompletionHeader::answering(&request, HOST_ID, status);
-            return self.complete(from, &target, &Tlp::Completion(header, &[]), pending);
+            let header = CompletionHeader::answering(request, HOST_ID, status);
+            self.complete(tap, header, &[])?;
+            return Ok(status);
         }
-        let (mut header, lens) = self.completions(from, &target, &request);
-        // The next byte to return, as an offset into `data`.
-        let mut at = usize::from(header.lower_address() & 0b11);
-        for len in lens {
-            let payload = &data[at / 4 * 4..(at + len).next_multiple_of(4)];
-            self.complete(from, &target, &Tlp::Completion(header, payload), pending)?;
+        let (id, rcb, limits) = match self.target {
+            Target::Bar { port, .. } => (ports[port].id, RCB_ENDPOINT, ports[port].limits),
+            // A root port's payload size is that of the endpoint below it.
+            Target::Memory | Target::Nobody => (HOST_ID, RCB_HOST, ports[self.from].limits),
+        };
+        let status = CompletionStatus::Success;
+        let mut header = CompletionHeader::answering(request, id, status);
+        let addr = request.addr() + u64::from(header.lower_address() & 0b11);
+        let bytes = header.byte_count().into();
+        // The next byte to return, as an offset into `dws`.
+        let mut at = in_dw(addr);
+        for len in split::completion_lens(addr, bytes, limits.max_payload, rcb) {
+            let payload = &dws[at / 4 * 4..(at + len).next_multiple_of(4)];
+            self.complete(tap, header, payload)?;
             at += len;
             if len < usize::from(header.byte_count()) {
                 header = rest_of(&header, len)?;
             }
         }
-        self.buffers.data = data;
-        Ok(())
+        Ok(status)
     }
 
-    /// The header of the first completion of a read that succeeds, and how many bytes each returns.
-    fn completions(
-        &self,
-        from: usize,
-        target: &Target,
-        request: &MemRequest,
-    ) -> (CompletionHeader, impl Iterator<Item = usize> + use<>) {
-        let (id, rcb, limits) = match *target {
-            Target::Bar { port, .. } => {
-                (self.ports[port].id, RCB_ENDPOINT, self.ports[port].limits)
-            }
-            // A root port's payload size is that of the endpoint below it.
-            Target::Memory | Target::Nobody => (HOST_ID, RCB_HOST, self.ports[from].limits),
-        };
-        let header = CompletionHeader::answering(request, id, CompletionStatus::Success);
-        let addr = request.addr() + u64::from(header.lower_address() & 0b11);
-        let bytes = header.byte_count().into();
-        let lens = split::completion_lens(addr, bytes, limits.max_payload, rcb);
-        (header, lens)
-    }
-
-    /// Records a completion and hands its bytes to the requester at port `to`.
     fn complete(
-        &mut self,
-        to: usize,
-        target: &Target,
-        completion: &Tlp<'_>,
-        pending: &mut Pending<'_>,
+        self,
+        tap: &mut Tap,
+        header: CompletionHeader,
+        payload: &[u8],
     ) -> Result<(), DmaError> {
-        let mut buffer = mem::take(&mut self.buffers.completion);
-        let wire = encode(completion, self.mode, &mut buffer)?;
-        self.tap
-            .record(target.completer(), Some((to + 1, None)), self.mode, wire)?;
-        pending.take(wire, self.mode)?;
-        self.buffers.completion = buffer;
-        Ok(())
+        let (sender, receiver) = (self.target.completer(), Some((self.from + 1, None)));
+        let completion = Tlp::Completion(header, payload);
+        tap.record(sender, receiver, self.mode, &completion)
     }
 }
 
-/// Room for what one request needs, kept for the next one; what fails loses it.
-#[derive(Default)]
-pub struct Buffers {
-    request: Vec<u8>,
-    data: Vec<u8>,
-    completion: Vec<u8>,
-}
-
-/// Puts a TLP's bytes into `buffer`.
-fn encode<'a>(tlp: &Tlp<'_>, mode: Mode, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], DmaError> {
-    buffer.resize(MAX_ENCODED_LEN, 0);
-    let len = tlp.encode(mode, buffer)?;
-    Ok(&buffer[..len])
-}
-
-fn as_write(wire: &[u8], mode: Mode) -> Result<(MemRequest, &[u8]), DmaError> {
-    match Tlp::decode(wire, mode)? {
-        Tlp::MemWrite(request, payload) => Ok((request, payload)),
-        _ => Err(DmaError::Codec),
-    }
-}
-
-fn as_read(wire: &[u8], mode: Mode) -> Result<MemRequest, DmaError> {
-    match Tlp::decode(wire, mode)? {
-        Tlp::MemRead(request) => Ok(request),
-        _ => Err(DmaError::Codec),
-    }
-}
-
-/// A read that waits for its completions.
-struct Pending<'a> {
-    addr: u64,
-    data: &'a mut [u8],
-    /// Bytes that came back.
-    returned: usize,
-    /// Bytes to come in front of the first one that is wanted.
-    skip: usize,
-}
-
-impl Pending<'_> {
-    fn take(&mut self, wire: &[u8], mode: Mode) -> Result<(), DmaError> {
-        let Tlp::Completion(header, payload) = Tlp::decode(wire, mode)? else {
-            return Err(DmaError::Codec);
-        };
-        if header.status() != CompletionStatus::Success {
-            return Err(DmaError::Completion {
-                addr: self.addr,
-                status: header.status(),
-            });
-        }
-        let lead = usize::from(header.lower_address() & 0b11) + mem::take(&mut self.skip);
-        let wanted = &mut self.data[self.returned..];
-        let taken = payload.len().saturating_sub(lead).min(wanted.len());
-        wanted[..taken].copy_from_slice(&payload[lead..lead + taken]);
-        self.returned += taken;
-        Ok(())
-    }
+/// Puts `data` for `addr` into its place in whole DWs.
+fn pad<'a>(dws: &'a mut [u8], addr: u64, data: &[u8]) -> &'a [u8] {
+    let (first, last) = (in_dw(addr), dws.len() - 4);
+    dws[..4].fill(0);
+    dws[last..].fill(0);
+    dws[first..first + data.len()].copy_from_slice(data);
+    dws
 }
 
 /// The same request to another address, which is aligned alike.

@@ -3,6 +3,11 @@
 
 use std::iter;
 
+/// Read Completion Boundary of the root complex, bytes.
+pub const RCB_HOST: usize = 64;
+/// Read Completion Boundary of an endpoint, bytes (fixed by the specification).
+pub const RCB_ENDPOINT: usize = 128;
+
 /// Bytes of a request at `addr` that one TLP may carry, `remaining` at most.
 ///
 /// `max` is Max_Payload_Size or Max_Read_Request_Size in bytes and counts whole DWs; no request

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the fabric's lock guards: the ports, the tap, and where requests go.
 
-use crate::{Completer, Iommu, Limits, Steering, memory::DmaMap, send::Buffers, trace::Tap};
+use crate::{
+    Completer, Iommu, Limits, Steering,
+    bars::{Bar, BarTable},
+    memory::DmaMap,
+    trace::Tap,
+};
 use std::{ops::Range, sync::Arc};
 use tlp::{Bdf, MemRequest, Mode};
 
-/// Read Completion Boundary of the root complex, bytes.
-pub const RCB_HOST: usize = 64;
-/// Read Completion Boundary of an endpoint, bytes (fixed by the specification).
-pub const RCB_ENDPOINT: usize = 128;
-/// Routing id of the host bridge, which answers for guest memory and for nobody.
-pub const HOST_ID: Bdf = Bdf::new(0, 0, 0);
+/// Bytes that one TLP carries at most.
+pub const MAX_PAYLOAD: usize = 4096;
+/// Number of the host as a sender; port `n` is number `n + 1`.
+pub const HOST: usize = 0;
 
 /// A function as the fabric sees it.
 pub struct PortState {
@@ -63,11 +66,11 @@ impl PortState {
 }
 
 /// Where a request goes.
+#[derive(Clone, Copy, Debug)]
 pub enum Target {
     Bar {
-        completer: Arc<dyn Completer>,
         port: usize,
-        bar: usize,
+        bar: u8,
         offset: u64,
         /// The address that the IOMMU made of the request's, if there is one.
         translated: Option<u64>,
@@ -78,34 +81,33 @@ pub enum Target {
 
 impl Target {
     /// Sender number and BAR, as the tap wants them.
-    pub fn receiver(&self) -> Option<(usize, Option<u8>)> {
-        match *self {
-            Self::Bar { port, bar, .. } => Some((port + 1, u8::try_from(bar).ok())),
+    pub fn receiver(self) -> Option<(usize, Option<u8>)> {
+        match self {
+            Self::Bar { port, bar, .. } => Some((port + 1, Some(bar))),
             Self::Memory => Some((HOST, None)),
             Self::Nobody => None,
         }
     }
 
     /// Number of the sender that answers a read.
-    pub fn completer(&self) -> usize {
-        match *self {
+    pub fn completer(self) -> usize {
+        match self {
             Self::Bar { port, .. } => port + 1,
             Self::Memory | Self::Nobody => HOST,
         }
     }
 }
 
-/// Number of the host as a sender; port `n` is number `n + 1`.
-pub const HOST: usize = 0;
-
 /// Everything behind the fabric's lock.
 pub struct State {
     pub mode: Mode,
     pub tap: Tap,
     pub ports: Vec<PortState>,
+    /// Those of all ports: see [`State::place_bars`].
+    bars: BarTable,
     pub iommu: Option<Arc<dyn Iommu>>,
-    /// Taken by the request that is on its way.
-    pub buffers: Buffers,
+    /// Room for the payload of a request that is not for whole DWs.
+    pub padded: Box<[u8; MAX_PAYLOAD]>,
 }
 
 impl State {
@@ -114,23 +116,50 @@ impl State {
             mode,
             tap,
             ports: vec![],
+            bars: BarTable::default(),
             iommu,
-            buffers: Buffers::default(),
+            padded: Box::new([0; MAX_PAYLOAD]),
         }
     }
 
+    /// Takes up which BARs decode what: after each change of that.
+    pub fn place_bars(&mut self) {
+        let ports = (0..).zip(&self.ports);
+        let reached = ports.filter(|(_, port)| port.memory_enable && port.completer.is_some());
+        self.bars = reached
+            .flat_map(|(port, PortState { bars, .. })| {
+                (0..).zip(bars).filter_map(move |(number, range)| {
+                    Some(Bar {
+                        range: range.clone()?,
+                        port,
+                        number,
+                    })
+                })
+            })
+            .collect();
+    }
+
+    /// Where a request of port `from` goes.
     pub fn route(&self, from: usize, request: &MemRequest, write: bool) -> Target {
         let (addr, len) = (request.addr(), request.len_bytes());
         let memory = &self.ports[from].memory;
-        let bar = if self.iommu.is_none() {
-            self.bar_at(from, addr, len, None)
-        } else {
-            memory
-                .translated(request.requester(), addr, len, write)
-                .and_then(|addr| self.bar_at(from, addr, len, Some(addr)))
+        let translated = self
+            .iommu
+            .as_ref()
+            .and_then(|_| memory.translated(request.requester(), addr, len, write));
+        let decoded = match self.iommu {
+            None => Some(addr),
+            Some(_) => translated,
         };
+        // A link does not return to its sender what it sent.
+        let bar = decoded.and_then(|addr| Some((addr, self.bars.find(from, addr, len)?)));
         match bar {
-            Some(target) => target,
+            Some((addr, bar)) => Target::Bar {
+                port: bar.port,
+                bar: bar.number,
+                offset: addr - bar.range.start,
+                translated,
+            },
             None if memory.covers(addr, len, write) => Target::Memory,
             None => Target::Nobody,
         }
@@ -139,48 +168,7 @@ impl State {
     /// True if a request for some of `len` bytes at `addr` may go to a BAR though they are guest memory.
     pub fn may_hit_bar(&self, from: usize, addr: u64, len: usize) -> bool {
         // An IOMMU makes no BAR of guest memory.
-        self.iommu.is_none()
-            && self.bars(from).any(|(.., range)| {
-                range.start <= addr.saturating_add(len as u64) && addr < range.end
-            })
-    }
-
-    /// Number, completer, number of the BAR and addresses of every BAR that `from` can reach.
-    fn bars(
-        &self,
-        from: usize,
-    ) -> impl Iterator<Item = (usize, &Arc<dyn Completer>, usize, &Range<u64>)> {
-        // A link does not return to its sender what it sent.
-        let peers = (0..)
-            .zip(&self.ports)
-            .filter(move |(number, peer)| *number != from && peer.memory_enable);
-        peers.flat_map(|(number, peer)| {
-            peer.completer.iter().flat_map(move |completer| {
-                (0..)
-                    .zip(&peer.bars)
-                    .filter_map(move |(bar, range)| Some((number, completer, bar, range.as_ref()?)))
-            })
-        })
-    }
-
-    /// The BAR of another function than `from` that decodes `len` bytes at `addr`.
-    fn bar_at(
-        &self,
-        from: usize,
-        addr: u64,
-        len: usize,
-        translated: Option<u64>,
-    ) -> Option<Target> {
-        let (port, completer, bar, range) = self.bars(from).find(|(.., range)| {
-            range.start <= addr && range.end.saturating_sub(addr) >= len as u64
-        })?;
-        Some(Target::Bar {
-            completer: completer.clone(),
-            port,
-            bar,
-            offset: addr - range.start,
-            translated,
-        })
+        self.iommu.is_none() && self.bars.overlaps(from, addr, len)
     }
 }
 

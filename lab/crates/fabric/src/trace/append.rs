@@ -92,13 +92,13 @@ impl Append {
         self.base + self.end as u64
     }
 
-    /// Appends one block of whole DWs, put together from its `parts`; returns where in the file it is.
+    /// Appends one block of whole DWs, which is put together from `head`, `body` and `end`; returns
+    /// where in the file it is.
     ///
     /// Its first DW is not 0, and is stored last: who finds that finds the whole block. After an error
     /// the file has the blocks that it had.
-    pub fn append(&mut self, parts: [&[u8]; 3]) -> io::Result<u64> {
-        let [head, body, tail] = parts;
-        let len = head.len() + body.len() + tail.len();
+    pub fn append(&mut self, head: &[u8], body: &[u8], end: [u8; 4]) -> io::Result<u64> {
+        let len = head.len() + body.len() + end.len();
         let Some((&first, head)) = head.split_first_chunk::<4>() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -110,12 +110,13 @@ impl Append {
             self.turn()?;
         }
         let (at, from) = (self.len(), self.current * BUFFER + self.end);
-        let mut to = from + first.len();
+        let behind = from + first.len() + head.len();
         // An older block may have been where the next one is to begin.
-        for part in [head, body, tail, &[0; 4]] {
-            self.write(part, to)?;
-            to += part.len();
-        }
+        let mut last = [0; 8];
+        last[..end.len()].copy_from_slice(&end);
+        self.write(head, from + first.len())?;
+        self.write(body, behind)?;
+        self.write(&last, behind + body.len())?;
         self.store(u32::from_ne_bytes(first), from)?;
         if self.end < PIECE {
             self.next_first = (self.end + len).saturating_sub(PIECE) as u64;
@@ -264,6 +265,12 @@ mod tests {
         dws.flat_map(u32::to_le_bytes).collect()
     }
 
+    /// Appends a block that is in one piece.
+    fn whole(file: &mut Append, block: &[u8]) -> io::Result<u64> {
+        let (head, end) = block.split_last_chunk().unwrap();
+        file.append(head, &[], *end)
+    }
+
     fn found(path: &Path) -> Vec<u8> {
         let mut found = vec![];
         read(path).unwrap().read_to_end(&mut found).unwrap();
@@ -277,9 +284,10 @@ mod tests {
         assert!(found(&path).is_empty());
         for number in 1..900 {
             let block = block(number, number % 50 * 80 + 80);
-            let middle = block.len() / 8 * 4;
-            let parts = [&block[..8], &block[8..middle], &block[middle..]];
-            assert_eq!(file.append(parts).unwrap(), expected.len() as u64);
+            let (head, rest) = block.split_at(8);
+            let (body, end) = rest.split_last_chunk().unwrap();
+            let at = file.append(head, body, *end).unwrap();
+            assert_eq!(at, expected.len() as u64);
             expected.extend(block);
             assert!(found(&path) == expected, "after block {number}");
         }
@@ -306,7 +314,7 @@ mod tests {
         let block = block(1, 4096);
         let mut expected = vec![];
         for _ in 0..3 * BUFFER / 4096 {
-            file.append([&block, &[], &[]]).unwrap();
+            whole(&mut file, &block).unwrap();
             expected.extend_from_slice(&block);
             assert!(found(&path) == expected);
         }
@@ -316,8 +324,8 @@ mod tests {
     fn the_newest_block_can_be_amended() {
         let (_dir, path, mut file) = file();
         let (first, mut second) = (block(1, 8), block(2, 16));
-        file.append([&first, &[], &[]]).unwrap();
-        let at = file.append([&second, &[], &[]]).unwrap();
+        whole(&mut file, &first).unwrap();
+        let at = whole(&mut file, &second).unwrap();
         file.amend(at + 9, &[0x55]).unwrap();
         second[9] = 0x55;
         assert_eq!(found(&path), [first, second].concat());
@@ -328,20 +336,20 @@ mod tests {
         let (_dir, path, mut file) = file();
         let block = block(1, 4096);
         for _ in 0..ROOM / 4096 {
-            file.append([&block, &[], &[]]).unwrap();
+            whole(&mut file, &block).unwrap();
         }
-        let error = file.append([&block, &[], &[]]).unwrap_err();
+        let error = whole(&mut file, &block).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(found(&path).len() as u64, ROOM);
         let (_dir, _, mut file) = self::file();
         let long = vec![1; BUFFER - PIECE];
-        assert!(file.append([&long, &[], &[]]).is_err());
+        assert!(whole(&mut file, &long).is_err());
     }
 
     #[test]
     fn a_damaged_end_is_refused_and_left_as_it_is() {
         let (_dir, path, mut file) = file();
-        file.append([&block(1, 4096), &[], &[]]).unwrap();
+        whole(&mut file, &block(1, 4096)).unwrap();
         let damaged = path.with_extension("damaged");
         for base in [ROOM + 1, u64::MAX] {
             let mut bytes = fs::read(&path).unwrap();

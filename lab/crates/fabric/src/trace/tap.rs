@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The writing side of the trace.
 
+use crate::DmaError;
+
 use super::{
     BINARY_FILE, DEFAULT_LIMIT, HEADER_LEN, HOST, Object,
     append::Append,
@@ -23,7 +25,7 @@ use std::{
     time::SystemTime,
 };
 use thiserror::Error;
-use tlp::Mode;
+use tlp::{MAX_HEADERS_LEN, Mode, Tlp};
 
 /// Type of an enhanced packet block.
 const PACKET: u32 = 6;
@@ -195,18 +197,31 @@ impl Tap {
         from: usize,
         to: Option<(usize, Option<u8>)>,
         mode: Mode,
-        bytes: &[u8],
+        tlp: &Tlp<'_>,
+    ) -> Result<(), DmaError> {
+        if !self.is_recording() {
+            return Ok(self.skip(1)?);
+        }
+        let headers = tlp.headers(mode)?;
+        Ok(self.record_bytes(from, to, mode, headers.as_bytes(), tlp.payload())?)
+    }
+
+    /// Records the bytes of one TLP, as [`Tap::record`] does: its headers and its payload.
+    pub(super) fn record_bytes(
+        &mut self,
+        from: usize,
+        to: Option<(usize, Option<u8>)>,
+        mode: Mode,
+        headers: &[u8],
+        payload: &[u8],
     ) -> io::Result<()> {
-        let Some(trace) = &mut self.trace else {
-            return Ok(());
-        };
-        if trace.beyond.is_none() {
+        if let Some(trace @ Trace { beyond: None, .. }) = &mut self.trace {
             let header = Header {
                 mode,
                 receiver: to.map(|(receiver, bar)| (u8::try_from(receiver).unwrap_or(NONE), bar)),
                 object: trace.object,
             };
-            if trace.packet(from, header.to_bytes(), bytes)? {
+            if trace.packet(from, header, headers, payload)? {
                 return Ok(());
             }
             trace.end()?;
@@ -236,7 +251,11 @@ impl Trace {
             .write_block(&block.into_block())
             .map_err(into_io)?;
         let bytes = self.blocks.get_mut();
-        let appended = self.file.append([bytes, &[], &[]]);
+        // Its length, as of each block of pcapng.
+        let appended = match bytes.split_last_chunk() {
+            Some((head, end)) => self.file.append(head, &[], *end),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        };
         bytes.clear();
         appended
     }
@@ -245,10 +264,11 @@ impl Trace {
     fn packet(
         &mut self,
         interface: usize,
-        header: [u8; HEADER_LEN],
-        tlp: &[u8],
+        header: Header,
+        headers: &[u8],
+        payload: &[u8],
     ) -> io::Result<bool> {
-        let data_len = HEADER_LEN + tlp.len();
+        let data_len = HEADER_LEN + headers.len() + payload.len();
         let block_len = PACKET_HEAD + data_len + PACKET_TAIL;
         if self.file.len() + block_len as u64 + STATISTICS_LEN > self.limit {
             return Ok(false);
@@ -256,7 +276,7 @@ impl Trace {
         let word = |value| u32::try_from(value).map_err(io::Error::other);
         let (block_len, data_len) = (word(block_len)?.to_le_bytes(), word(data_len)?);
         let (high, low) = ((self.now >> 32) as u32, (self.now & 0xffff_ffff) as u32);
-        let mut head = [[0; 4]; (PACKET_HEAD + HEADER_LEN) / 4];
+        let mut head = [[0; 4]; (PACKET_HEAD + HEADER_LEN + MAX_HEADERS_LEN) / 4];
         head[0] = PACKET.to_le_bytes();
         head[1] = block_len;
         head[2] = word(interface)?.to_le_bytes();
@@ -265,8 +285,14 @@ impl Trace {
         // Captured, and on the wire.
         head[5] = data_len.to_le_bytes();
         head[6] = data_len.to_le_bytes();
-        head.as_flattened_mut()[PACKET_HEAD..].copy_from_slice(&header);
-        self.file.append([head.as_flattened(), tlp, &block_len])?;
+        let head = head.as_flattened_mut();
+        let (tlp, end) = (
+            PACKET_HEAD + HEADER_LEN,
+            PACKET_HEAD + HEADER_LEN + headers.len(),
+        );
+        head[PACKET_HEAD..tlp].copy_from_slice(&header.to_bytes());
+        head[tlp..end].copy_from_slice(headers);
+        self.file.append(&head[..end], payload, block_len)?;
         Ok(true)
     }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether TLPs are recorded makes no difference to anybody but the reader of the trace.
+//! Whether TLPs are recorded makes no difference to anybody but the reader of the trace, and what is
+//! recorded is what arrives.
 
 mod common;
 
 use common::{BAR, INITIATOR, RAM, RAM_SIZE, TARGET};
 use fabric::{
     Completer, Fabric, Iommu, Limits, Namespace, PAGE_SIZE, Port, Requester, Steering, Want,
-    trace::{BINARY_FILE, Reader, Tap},
+    trace::{BINARY_FILE, Destination, Reader, Tap},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{
@@ -17,7 +18,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tempfile::TempDir;
-use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag};
+use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
 
 /// A BAR of the peer that lies where guest memory is, too.
 const SHADOW: u64 = RAM + 0x3000;
@@ -58,17 +59,22 @@ struct Witness(Mutex<Vec<String>>);
 
 impl Completer for Witness {
     fn write(&self, bar: usize, offset: u64, request: &MemRequest, data: &[u8]) {
-        let seen = format!("{bar} {offset:#x} {request:?} {data:?}");
+        let seen = format!("{} at {offset:#x}", arrival(bar, request, data));
         self.0.lock().unwrap().push(seen);
     }
 
     fn read(&self, bar: usize, offset: u64, request: &MemRequest, data: &mut [u8]) {
-        let seen = format!("{bar} {offset:#x} {request:?}");
+        let seen = format!("{} at {offset:#x}", arrival(bar, request, &[]));
         self.0.lock().unwrap().push(seen);
         for (byte, at) in data.iter_mut().zip(offset..) {
             *byte = at.to_le_bytes()[0];
         }
     }
+}
+
+/// What a peer gets, in words.
+fn arrival(bar: usize, request: &MemRequest, payload: &[u8]) -> String {
+    format!("BAR{bar}: {request:?} {payload:?}")
 }
 
 /// Blocks every other page.
@@ -91,6 +97,9 @@ struct Run {
     requester: Requester,
     witness: Arc<Witness>,
     ram: File,
+    /// All that the peer saw, and all that reads brought.
+    witnessed: Vec<String>,
+    brought: Vec<Vec<u8>>,
 }
 
 impl Run {
@@ -118,6 +127,8 @@ impl Run {
             requester,
             witness,
             ram,
+            witnessed: vec![],
+            brought: vec![],
         };
         run.map(true);
         run.initiator
@@ -163,6 +174,9 @@ impl Run {
                 } else {
                     self.requester.read_with(*addr, &mut data, *want)
                 };
+                if let Ok(len) = read {
+                    self.brought.push(data[..len].to_vec());
+                }
                 Box::new((read, data))
             }
             other => {
@@ -171,6 +185,7 @@ impl Run {
             }
         };
         let witnessed = std::mem::take(&mut *self.witness.0.lock().unwrap());
+        self.witnessed.extend_from_slice(&witnessed);
         let aborted = self.initiator.take_master_abort();
         (format!("{result:?}"), witnessed, aborted)
     }
@@ -194,6 +209,45 @@ impl Run {
         let mut bytes = vec![0; usize::try_from(RAM_SIZE).unwrap()];
         self.ram.read_exact_at(&mut bytes, 0).unwrap();
         bytes
+    }
+
+    /// What the recorded bytes decode to is what the peer and the requester got.
+    fn assert_delivered_as_recorded(&self) {
+        let reader = Reader::open(&self.dir.path().join(BINARY_FILE)).unwrap();
+        let (mut arrivals, mut returned) = (vec![], vec![]);
+        for record in reader.map(Result::unwrap) {
+            let Destination::To { name, bar } = &record.to else {
+                continue;
+            };
+            match (record.tlp().unwrap(), bar) {
+                (Tlp::MemRead(request), Some(bar)) => {
+                    arrivals.push(arrival((*bar).into(), &request, &[]));
+                }
+                (Tlp::MemWrite(request, payload), Some(bar)) => {
+                    arrivals.push(arrival((*bar).into(), &request, payload));
+                }
+                (Tlp::Completion(header, payload), None) if name == "initiator" => {
+                    let lead = usize::from(header.lower_address() & 0b11);
+                    let len = payload.len() - lead;
+                    let len = len.min(header.byte_count().into());
+                    returned.extend_from_slice(&payload[lead..lead + len]);
+                }
+                (_, None) => {}
+                (other, Some(_)) => panic!("{other:?} for a BAR"),
+            }
+        }
+        assert_eq!(arrivals.len(), self.witnessed.len());
+        for (arrival, witnessed) in arrivals.iter().zip(&self.witnessed) {
+            assert!(witnessed.starts_with(arrival), "{arrival}: {witnessed}");
+        }
+        let mut returned = &returned[..];
+        for brought in &self.brought {
+            // A hinted read returns whole DWs, and a read of which a part failed something in between.
+            let mut places = (0..=returned.len()).map(|at| &returned[at..]);
+            returned = places
+                .find_map(|rest| rest.strip_prefix(&brought[..]))
+                .expect("what a read brought was in its completions");
+        }
     }
 
     /// Bytes of the TLPs that were recorded, and how many were not.
@@ -298,18 +352,19 @@ proptest! {
         };
         let mut recorded = new(&|dir| Tap::create(dir.path()).unwrap());
         let mut limited = new(&|dir| Tap::limited(dir.path(), limit).unwrap());
-        let mut unseen = new(&|_| Tap::discard());
+        let mut unrecorded = new(&|_| Tap::discard());
         for step in &steps {
             let seen = recorded.step(step);
             prop_assert_eq!(&limited.step(step), &seen, "{:?}", step);
-            prop_assert_eq!(&unseen.step(step), &seen, "{:?}", step);
+            prop_assert_eq!(&unrecorded.step(step), &seen, "{:?}", step);
             let memory = recorded.memory();
-            prop_assert!(limited.memory() == memory && unseen.memory() == memory, "{:?}", step);
+            prop_assert!(limited.memory() == memory && unrecorded.memory() == memory, "{:?}", step);
         }
+        recorded.assert_delivered_as_recorded();
         let (all, none) = recorded.trace();
-        let (some, unrecorded) = limited.trace();
+        let (some, lacking) = limited.trace();
         prop_assert_eq!(none, 0);
-        prop_assert_eq!(some.len() as u64 + unrecorded, all.len() as u64);
+        prop_assert_eq!(some.len() as u64 + lacking, all.len() as u64);
         prop_assert!(all.starts_with(&some));
     }
 }
