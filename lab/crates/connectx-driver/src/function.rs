@@ -89,6 +89,12 @@ impl Function {
         self.config_write(at + TPH_CONTROL, requester << 8 | DEVICE_SPECIFIC);
     }
 
+    /// The same in No ST mode, in which there is no tag but 0.
+    pub fn set_tph_without_tags(&mut self, requester: u16) {
+        let at = self.extended_capability(TPH);
+        self.config_write(at + TPH_CONTROL, requester << 8);
+    }
+
     /// An entry of the table of steering tags.
     pub fn set_steering_tag(&mut self, index: u8, tag: u16) {
         let at = self.extended_capability(TPH);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The adapter as its client sees it: BAR 0, in front of the engine.
 
-use crate::capabilities::Profile;
 use crate::config::ConnectXConfig;
 use crate::engine::Engine;
 use crate::gateway::Gateways;
@@ -26,11 +25,11 @@ struct Adapter {
 
 impl Adapter {
     /// An adapter as after reset. What is written to its gateways is recorded beside the trace.
-    fn new(slot: &Slot<'_>, profile: Profile, interrupt: Arc<Interrupt>) -> io::Result<Self> {
+    fn new(slot: &Slot<'_>, config: ConnectXConfig, interrupt: Arc<Interrupt>) -> io::Result<Self> {
         Ok(Self {
             registers: Registers::new(),
             gateways: Gateways::new(slot.name, slot.trace_dir)?,
-            engine: Engine::start(slot.name, profile, interrupt, slot.complaints.clone())?,
+            engine: Engine::start(slot.name, config, interrupt, slot.complaints.clone())?,
             id: slot.bdf,
             crash: slot.crash.clone(),
         })
@@ -41,7 +40,7 @@ impl Device for ConnectXConfig {
     fn build(&self, slot: &Slot<'_>) -> Result<Parts, Box<dyn Error + Send + Sync>> {
         let config = self.config_space(slot.mode, slot.serial_number());
         let interrupt = Arc::new(Interrupt::new(&config));
-        let model = Adapter::new(slot, self.profile, interrupt.clone())?;
+        let model = Adapter::new(slot, *self, interrupt.clone())?;
         Ok(Parts {
             config,
             interrupt,

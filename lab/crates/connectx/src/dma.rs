@@ -8,9 +8,10 @@
 use crate::error::Error;
 use crate::owner::Owner;
 use devices::Complaints;
-use fabric::{DmaError, Requester, Want};
+use fabric::{DmaError, Requester, TagSource, Want, Width};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tlp::Ph;
 
 /// Memory that the driver gave an object: equal pages at any addresses.
 #[derive(Clone, Debug)]
@@ -115,9 +116,21 @@ impl Span {
     }
 }
 
+/// The hint of a memory key, as its context has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHint {
+    /// How the data is about to be used.
+    pub ph: Ph,
+    /// Index of an entry of the ST table, of which 0 stands for none and so for tag 0. An adapter
+    /// without a table takes it for the tag.
+    pub index: u8,
+}
+
 /// Sends the device's requests.
 pub struct Dma {
     requester: Requester,
+    /// The device has an ST table.
+    table: bool,
     /// Counts its calls, each of which sends one or more.
     sent: Arc<AtomicU64>,
     /// Takes what was refused since no object justifies it.
@@ -125,9 +138,15 @@ pub struct Dma {
 }
 
 impl Dma {
-    pub fn new(requester: Requester, sent: Arc<AtomicU64>, complaints: Complaints) -> Self {
+    pub fn new(
+        requester: Requester,
+        table: bool,
+        sent: Arc<AtomicU64>,
+        complaints: Complaints,
+    ) -> Self {
         Self {
             requester,
+            table,
             sent,
             complaints,
         }
@@ -140,8 +159,24 @@ impl Dma {
             .inspect_err(|error| self.complaints.add(error.to_string()))
     }
 
+    /// What requests through a key with this `hint` are to carry. Without tags they carry PH
+    /// alone: where they go is advice.
+    pub fn want(&self, hint: Option<KeyHint>) -> Option<Want> {
+        let KeyHint { ph, index } = hint?;
+        let source = match index {
+            1.. if self.table => TagSource::Entry(index.into()),
+            _ => TagSource::Literal(index.into()),
+        };
+        Some(Want {
+            ph,
+            source,
+            width: Width::Enabled,
+            exact: false,
+        })
+    }
+
     /// Fills `data` from the front of `span`.
-    pub fn read_span(&self, span: Span, data: &mut [u8], want: Want) -> Result<(), Error> {
+    pub fn read_span(&self, span: Span, data: &mut [u8], want: Option<Want>) -> Result<(), Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         let read = self
             .requester
@@ -150,7 +185,7 @@ impl Dma {
     }
 
     /// Writes `data` to the front of `span`.
-    pub fn write_span(&self, span: Span, data: &[u8], want: Want) -> Result<(), Error> {
+    pub fn write_span(&self, span: Span, data: &[u8], want: Option<Want>) -> Result<(), Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         let written = self
             .requester
@@ -164,7 +199,7 @@ impl Dma {
         while done < data.len() {
             let span = self.span(buffer, offset + done as u64, data.len() - done)?;
             let end = done + span.len;
-            self.read_span(span, &mut data[done..end], Want::Nothing)?;
+            self.read_span(span, &mut data[done..end], None)?;
             done = end;
         }
         Ok(())
@@ -176,7 +211,7 @@ impl Dma {
         while done < data.len() {
             let span = self.span(buffer, offset + done as u64, data.len() - done)?;
             let end = done + span.len;
-            self.write_span(span, &data[done..end], Want::Nothing)?;
+            self.write_span(span, &data[done..end], None)?;
             done = end;
         }
         Ok(())
@@ -188,6 +223,31 @@ mod tests {
     use super::*;
 
     const OWNER: Owner = Owner::Cq(5);
+
+    #[test]
+    fn an_index_is_an_entry_or_the_tag() {
+        let fabric = fabric::Fabric::new(tlp::Mode::Flit, fabric::trace::Tap::discard());
+        let id = tlp::Bdf::new(0, 1, 0);
+        let port = fabric.attach("adapter", id, None).unwrap();
+        let dma = |table| {
+            let (sent, complaints) = (Arc::default(), Complaints::default());
+            Dma::new(port.requester(id), table, sent, complaints)
+        };
+        let source = |table, index| {
+            let ph = Ph::Target;
+            let want = dma(table).want(Some(KeyHint { ph, index })).unwrap();
+            assert_eq!(
+                (want.ph, want.width, want.exact),
+                (ph, Width::Enabled, false)
+            );
+            want.source
+        };
+        assert_eq!(source(true, 5), TagSource::Entry(5));
+        assert_eq!(source(true, 0), TagSource::Literal(0), "no entry");
+        assert_eq!(source(false, 5), TagSource::Literal(5));
+        assert_eq!(source(false, 0), TagSource::Literal(0));
+        assert_eq!(dma(true).want(None), None);
+    }
 
     #[test]
     fn a_buffer_is_where_its_pages_are() {

@@ -4,8 +4,8 @@
 //! Doorbells are kept, not queued: one that is rung twice is kept once, so that a driver that rings
 //! faster than the device works costs no memory.
 
-use crate::capabilities::Profile;
 use crate::command_queue::CommandQueue;
+use crate::config::ConnectXConfig;
 use crate::dma::Dma;
 use crate::hca::Hca;
 use crate::registers::{Action, LOG_COMMANDS};
@@ -99,7 +99,7 @@ pub struct Engine {
 impl Engine {
     pub fn start(
         name: &str,
-        profile: Profile,
+        config: ConnectXConfig,
         interrupt: Arc<Interrupt>,
         complaints: Complaints,
     ) -> io::Result<Self> {
@@ -112,7 +112,7 @@ impl Engine {
                 let name = name.to_owned();
                 move || {
                     let _panic = complaints.of_panic();
-                    work(&doorbells, &sent, &complaints, &name, profile, &interrupt);
+                    work(&doorbells, &sent, &complaints, &name, config, &interrupt);
                 }
             })?;
         Ok(Self {
@@ -211,7 +211,7 @@ fn work(
     sent: &Arc<AtomicU64>,
     complaints: &Complaints,
     name: &str,
-    profile: Profile,
+    config: ConnectXConfig,
     interrupt: &Arc<Interrupt>,
 ) {
     let mut hca: Option<Hca> = None;
@@ -229,9 +229,14 @@ fn work(
             if let Some(hca) = hca.take().filter(|hca| !hca.is_empty()) {
                 log::error!("{name}: the driver begins anew and leaves {}", hca.census());
             }
-            let dma = Dma::new(requester, Arc::clone(sent), complaints.clone());
+            let dma = Dma::new(
+                requester,
+                config.table,
+                Arc::clone(sent),
+                complaints.clone(),
+            );
             hca = Some(Hca::new(
-                profile,
+                config.profile,
                 dma,
                 CommandQueue::new(queue),
                 Arc::clone(interrupt),

@@ -115,7 +115,12 @@ fn hca(bytes: &[u8]) -> Option<Hca> {
     let config = ConnectXConfig::default();
     let interrupt = Arc::new(Interrupt::new(&config.config_space(Mode::Flit, 0)));
     let queue = CommandQueue::new(0);
-    let dma = Dma::new(requester, Arc::default(), Complaints::default());
+    let dma = Dma::new(
+        requester,
+        config.table,
+        Arc::default(),
+        Complaints::default(),
+    );
     Some(Hca::new(config.profile, dma, queue, interrupt))
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory keys: who may access which memory how, and where it is.
 
-use crate::dma::Span;
+use crate::dma::{KeyHint, Span};
 use crate::error::ProtectionError;
 use crate::ifc::mkc;
 use crate::layout::Field;
@@ -9,7 +9,6 @@ use crate::owner::Owner;
 use crate::pas;
 use crate::status::Status;
 use crate::wqe::{Check, Umr};
-use fabric::Want;
 use tlp::Ph;
 
 /// Bytes of an octoword, and entries in it.
@@ -172,15 +171,15 @@ impl Mkey {
     }
 
     /// The hint of requests through it.
-    pub fn want(&self) -> Want {
+    pub fn hint(&self) -> Option<KeyHint> {
         if !mkc::pcie_tph_en.is_set(&self.context) {
-            return Want::Nothing;
+            return None;
         }
         let byte = |field: Field| field.get(&self.context).to_le_bytes()[0];
-        Want::Steered {
+        Some(KeyHint {
             ph: Ph::from_bits(byte(mkc::pcie_tph_ph)),
             index: byte(mkc::pcie_tph_steering_tag_index),
-        }
+        })
     }
 
     /// Whether `umr` may be applied by a queue pair of domain `pd`; `privileged` if it is the driver's
@@ -409,25 +408,25 @@ mod tests {
             mkey.permit(INDEX << 8, 0, 5, u64::MAX - 5, Access::LocalRead),
             Ok(())
         );
-        assert_eq!(mkey.want(), Want::Nothing);
+        assert_eq!(mkey.hint(), None);
     }
 
     #[test]
     fn an_update_leaves_the_hint_alone() {
         let mut mkey = enabled();
-        let want = Want::Steered {
+        let hint = Some(KeyHint {
             ph: Ph::Target,
             index: 5,
-        };
-        assert_eq!(mkey.want(), want);
+        });
+        assert_eq!(mkey.hint(), hint);
         let mut umr = enable();
         umr.mask = u64::MAX;
         umr.context = vec![0xff; mkc::LAYOUT.len];
         mkey.update(&umr, &[]);
-        assert_eq!(mkey.want(), want);
+        assert_eq!(mkey.hint(), hint);
         umr.context = vec![0; mkc::LAYOUT.len];
         mkey.update(&umr, &[]);
-        assert_eq!(mkey.want(), want);
+        assert_eq!(mkey.hint(), hint);
     }
 
     #[test]

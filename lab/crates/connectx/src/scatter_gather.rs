@@ -59,7 +59,7 @@ impl ScatterGather<'_> {
                     let span = mkey.span(sge.addr, len, false)?;
                     let end = done + span.len();
                     self.dma
-                        .read_span(span, &mut data[done..end], mkey.want())?;
+                        .read_span(span, &mut data[done..end], self.dma.want(mkey.hint()))?;
                     span.len()
                 }
             };
@@ -79,7 +79,8 @@ impl ScatterGather<'_> {
             let len = at_most(sge.len, data.len() - done);
             let span = mkey.span(sge.addr, len, true)?;
             let end = done + span.len();
-            self.dma.write_span(span, &data[done..end], mkey.want())?;
+            self.dma
+                .write_span(span, &data[done..end], self.dma.want(mkey.hint()))?;
             done = end;
         }
         Ok(())

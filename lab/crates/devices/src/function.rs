@@ -156,7 +156,7 @@ impl Function {
     fn sync_port(&self) {
         self.apply(self.config.command());
         self.apply(Event::DeviceControl(self.config.limits()));
-        self.steer();
+        self.sync_tph();
         for (bar, _) in self.config.bars() {
             if let Some(address) = self.config.bar_address(bar) {
                 self.apply(Event::BarMoved { bar, address });
@@ -173,15 +173,14 @@ impl Function {
                 }
             }
             Event::DeviceControl(limits) => self.port.set_limits(limits),
-            Event::TphControl { .. } | Event::SteeringTag { .. } => self.steer(),
+            Event::TphControl { .. } | Event::SteeringTag { .. } => self.sync_tph(),
             Event::FunctionLevelReset => {}
         }
     }
 
-    fn steer(&self) {
-        let tph = self.config.tph();
+    fn sync_tph(&self) {
         self.port
-            .set_steering(tph.map(TphRequester::steering).unwrap_or_default());
+            .set_tph(self.config.tph().map(TphRequester::state));
     }
 
     /// Takes over what the function's requests ran into, before STATUS is read or cleared.

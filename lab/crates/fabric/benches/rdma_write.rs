@@ -6,7 +6,7 @@
 //! best of several rounds, in which memcpy, the fabric without trace and the fabric with trace take
 //! turns. What counts is CPU time, so that other processes do not.
 
-use fabric::{Fabric, Limits, Port, Requester, Want, trace::Tap};
+use fabric::{Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want, trace::Tap};
 use rustix::time::{ClockId, clock_gettime};
 use std::{env, fs::File, hint::black_box, os::unix::fs::FileExt, time::Duration};
 use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
@@ -22,10 +22,10 @@ const PAYLOAD: usize = 512;
 const READ_TLPS: usize = 1 + CHUNK / PAYLOAD;
 const WRITE_TLPS: usize = CHUNK / PAYLOAD;
 const ROUNDS: usize = 7;
-const HINT: Want = Want::Hint(Hint {
+const HINT: Option<Want> = Some(Want::exactly(Hint {
     ph: Ph::Target,
     tag: SteeringTag::St(0xf0),
-});
+}));
 
 /// A function with guest memory: the source in its first half, the target in the second.
 struct Bench {
@@ -54,6 +54,7 @@ impl Bench {
             max_read_request: CHUNK,
             extended_tag: true,
         });
+        port.set_tph(Some(Tph::own_tags(RequesterEnable::Tph)));
         let requester = port.requester(ID);
         // No page of guest memory is touched for the first time while it counts.
         for at in (RAM..RAM + 2 * VOLUME as u64).step_by(CHUNK) {
@@ -66,7 +67,7 @@ impl Bench {
         }
     }
 
-    fn write(&self, addr: u64, data: &[u8], want: Want) {
+    fn write(&self, addr: u64, data: &[u8], want: Option<Want>) {
         let mut done = 0;
         while done < data.len() {
             let at = addr + done as u64;
@@ -74,7 +75,7 @@ impl Bench {
         }
     }
 
-    fn read(&self, addr: u64, data: &mut [u8], want: Want) {
+    fn read(&self, addr: u64, data: &mut [u8], want: Option<Want>) {
         let mut done = 0;
         while done < data.len() {
             let at = addr + done as u64;
@@ -84,7 +85,7 @@ impl Bench {
     }
 
     /// Copies messages from memory that repeats after `span` bytes to such memory.
-    fn rdma_write(&self, span: usize, want: Want) {
+    fn rdma_write(&self, span: usize, want: Option<Want>) {
         let mut chunk = [0; CHUNK];
         for at in (0..VOLUME).step_by(CHUNK) {
             let at = RAM + (at % span) as u64;
@@ -94,7 +95,7 @@ impl Bench {
     }
 
     /// The same, with one call for the writes of a chunk.
-    fn rdma_write_all(&self, span: usize, want: Want) {
+    fn rdma_write_all(&self, span: usize, want: Option<Want>) {
         let mut chunk = [0; CHUNK];
         for at in (0..VOLUME).step_by(CHUNK) {
             let at = RAM + (at % span) as u64;
@@ -107,14 +108,14 @@ impl Bench {
     fn writes(&self, span: usize) {
         let chunk = [0x5a; CHUNK];
         for at in (0..VOLUME).step_by(CHUNK) {
-            self.write(RAM + (at % span) as u64, &chunk, Want::Nothing);
+            self.write(RAM + (at % span) as u64, &chunk, None);
         }
     }
 
     fn reads(&self, span: usize) {
         let mut chunk = [0; CHUNK];
         for at in (0..VOLUME).step_by(CHUNK) {
-            self.read(RAM + (at % span) as u64, &mut chunk, Want::Nothing);
+            self.read(RAM + (at % span) as u64, &mut chunk, None);
         }
         black_box(&chunk);
     }
@@ -167,7 +168,7 @@ const CASES: [Case; 7] = [
         name: "RDMA WRITE of 1 MiB, again and again",
         tlps: READ_TLPS + WRITE_TLPS,
         span: MESSAGE,
-        run: |bench, span| bench.rdma_write(span, Want::Nothing),
+        run: |bench, span| bench.rdma_write(span, None),
     },
     Case {
         name: " with hints",
@@ -179,19 +180,19 @@ const CASES: [Case; 7] = [
         name: " page by page",
         tlps: READ_TLPS + WRITE_TLPS,
         span: MESSAGE,
-        run: |bench, span| bench.rdma_write_all(span, Want::Nothing),
+        run: |bench, span| bench.rdma_write_all(span, None),
     },
     Case {
         name: "RDMA WRITE of 64 MiB",
         tlps: READ_TLPS + WRITE_TLPS,
         span: VOLUME,
-        run: |bench, span| bench.rdma_write(span, Want::Nothing),
+        run: |bench, span| bench.rdma_write(span, None),
     },
     Case {
         name: " page by page",
         tlps: READ_TLPS + WRITE_TLPS,
         span: VOLUME,
-        run: |bench, span| bench.rdma_write_all(span, Want::Nothing),
+        run: |bench, span| bench.rdma_write_all(span, None),
     },
 ];
 

@@ -20,7 +20,7 @@ pub fn write(
     port: usize,
     addr: u64,
     data: &[u8],
-    want: Want,
+    want: Option<Want>,
 ) -> Result<bool, DmaError> {
     let memory = memory(state, port, addr, data.len(), true);
     if memory.is_none_or(|memory| memory.write_slice(data, 0).is_err()) {
@@ -39,7 +39,7 @@ pub fn read(
     port: usize,
     addr: u64,
     data: &mut [u8],
-    want: Want,
+    want: Option<Want>,
 ) -> Result<bool, DmaError> {
     let memory = memory(state, port, addr, data.len(), false);
     if memory.is_none_or(|memory| memory.read_slice(data, 0).is_err()) {
@@ -86,11 +86,11 @@ fn for_each_request(
     addr: u64,
     len: usize,
     max: usize,
-    want: Want,
+    want: Option<Want>,
     mut each: impl FnMut(u64, usize),
 ) {
+    let tag = state.hint(port, want).map(|hint| hint.tag.value());
     let port = &mut state.ports[port];
-    let tag = want.on(&port.steering).map(|hint| hint.tag.value());
     let mut done = 0;
     while done < len {
         let at = addr + done as u64;

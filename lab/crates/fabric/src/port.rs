@@ -2,7 +2,8 @@
 //! The fabric, and what a function tells it.
 
 use crate::{
-    AttachError, Completer, Iommu, MapError, Requester, Steering,
+    AttachError, Completer, Iommu, MapError, NoHint, Requester, Tph, Want,
+    hint::Gate,
     state::{PortState, State},
     trace::Tap,
 };
@@ -10,7 +11,7 @@ use std::{
     fs::File,
     sync::{Arc, Mutex, MutexGuard},
 };
-use tlp::{Bdf, Mode};
+use tlp::{Bdf, Hint, Mode};
 
 /// Senders that the trace format can number, the host not counted.
 const MAX_PORTS: usize = 0xfe;
@@ -112,9 +113,16 @@ impl Port {
         self.with(|port| port.limits = limits);
     }
 
-    /// TPH requester capability: what [`crate::Want::Steered`] becomes.
-    pub fn set_steering(&self, steering: Steering) {
-        self.with(|port| port.steering = steering);
+    /// TPH Requester capability and control register: what the gate for hints goes by. A function
+    /// without the capability sends none.
+    pub fn set_tph(&self, tph: Option<Tph>) {
+        self.with(|port| port.gate = Gate::new(tph));
+    }
+
+    /// What the gate would make of `want` now, for a model that reports it to its driver. What is sent
+    /// later has the hint that is allowed then.
+    pub fn hint(&self, want: Want) -> Result<Hint, NoHint> {
+        self.with(|port| port.gate.hint(want))
     }
 
     /// Places BAR `bar` (0..=5) at `addr`, `size` bytes long.

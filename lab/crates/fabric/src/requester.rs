@@ -31,17 +31,22 @@ impl Requester {
     ///
     /// `Ok` means that the TLP was sent. Writes are posted: that nobody took it shows in the trace
     /// only.
-    pub fn write(&self, addr: u64, data: &[u8], want: impl Into<Want>) -> Result<usize, DmaError> {
-        self.egress(addr, None)?.write(addr, data, want.into())
+    pub fn write(&self, addr: u64, data: &[u8], want: Option<Want>) -> Result<usize, DmaError> {
+        self.egress(addr, None)?.write(addr, data, want)
     }
 
     /// Emits one memory read at `addr` for the front of `data`; returns how many bytes came back.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> Result<usize, DmaError> {
-        self.read_with(addr, data, Want::Nothing)
+        self.read_with(addr, data, None)
     }
 
     /// As [`Requester::read`], with a hint. A hinted read asks for whole DWs.
-    pub fn read_with(&self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
+    pub fn read_with(
+        &self,
+        addr: u64,
+        data: &mut [u8],
+        want: Option<Want>,
+    ) -> Result<usize, DmaError> {
         self.egress(addr, None)?.read(addr, data, want)
     }
 
@@ -53,10 +58,9 @@ impl Requester {
         &self,
         addr: u64,
         data: &[u8],
-        want: impl Into<Want>,
+        want: Option<Want>,
         object: Option<Object>,
     ) -> Result<(), DmaError> {
-        let want = want.into();
         let mut done = 0;
         while done < data.len() {
             let at = addr.wrapping_add(done as u64);
@@ -74,7 +78,7 @@ impl Requester {
         &self,
         addr: u64,
         data: &mut [u8],
-        want: Want,
+        want: Option<Want>,
         object: Option<Object>,
     ) -> Result<(), DmaError> {
         let mut done = 0;

@@ -30,16 +30,22 @@ impl<'a> Egress<'a> {
     }
 
     /// Sends one memory write: as many bytes of `data` as one TLP takes.
-    pub fn write(&mut self, addr: u64, data: &[u8], want: Want) -> Result<usize, DmaError> {
+    pub fn write(&mut self, addr: u64, data: &[u8], want: Option<Want>) -> Result<usize, DmaError> {
         let data = &data[..self.write_len(addr, data.len())];
         if !direct::write(&mut self.state, self.port, addr, data, want)? {
-            self.send_write(addr, data, self.hint(want))?;
+            let hint = self.hint(want);
+            self.send_write(addr, data, hint)?;
         }
         Ok(data.len())
     }
 
     /// Sends memory writes up to the end of a page; returns how many bytes of `data` they took.
-    pub fn write_page(&mut self, addr: u64, data: &[u8], want: Want) -> Result<usize, DmaError> {
+    pub fn write_page(
+        &mut self,
+        addr: u64,
+        data: &[u8],
+        want: Option<Want>,
+    ) -> Result<usize, DmaError> {
         let data = &data[..split::request_len(addr, data.len(), MAX_PAYLOAD)];
         if direct::write(&mut self.state, self.port, addr, data, want)? {
             return Ok(data.len());
@@ -57,17 +63,28 @@ impl<'a> Egress<'a> {
 
     /// Sends one memory read, for as many bytes of `data` as one TLP may ask for, and takes its
     /// completions.
-    pub fn read(&mut self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
+    pub fn read(
+        &mut self,
+        addr: u64,
+        data: &mut [u8],
+        want: Option<Want>,
+    ) -> Result<usize, DmaError> {
         let len = self.read_len(addr, data.len());
         let data = &mut data[..len];
         if !direct::read(&mut self.state, self.port, addr, data, want)? {
-            self.send_read(addr, data, self.hint(want))?;
+            let hint = self.hint(want);
+            self.send_read(addr, data, hint)?;
         }
         Ok(len)
     }
 
     /// Sends memory reads up to the end of a page; returns how many bytes of `data` came back.
-    pub fn read_page(&mut self, addr: u64, data: &mut [u8], want: Want) -> Result<usize, DmaError> {
+    pub fn read_page(
+        &mut self,
+        addr: u64,
+        data: &mut [u8],
+        want: Option<Want>,
+    ) -> Result<usize, DmaError> {
         let len = split::request_len(addr, data.len(), MAX_PAYLOAD);
         let data = &mut data[..len];
         if direct::read(&mut self.state, self.port, addr, data, want)? {
@@ -88,9 +105,8 @@ impl<'a> Egress<'a> {
         &self.state.ports[self.port]
     }
 
-    /// The hint of a request that leaves now: as long as the fabric is locked, nothing changes it.
-    fn hint(&self, want: Want) -> Option<Hint> {
-        want.on(&self.port().steering)
+    fn hint(&mut self, want: Option<Want>) -> Option<Hint> {
+        self.state.hint(self.port, want)
     }
 
     fn write_len(&self, addr: u64, remaining: usize) -> usize {

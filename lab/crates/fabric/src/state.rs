@@ -2,13 +2,14 @@
 //! What the fabric's lock guards: the ports, the tap, and where requests go.
 
 use crate::{
-    Completer, Iommu, Limits, Steering,
+    Completer, Iommu, Limits, Want,
     bars::{Bar, BarTable},
+    hint::Gate,
     memory::DmaMap,
     trace::Tap,
 };
 use std::{ops::Range, sync::Arc};
-use tlp::{Bdf, MemRequest, Mode};
+use tlp::{Bdf, Hint, MemRequest, Mode};
 
 /// Bytes that one TLP carries at most.
 pub const MAX_PAYLOAD: usize = 4096;
@@ -22,7 +23,7 @@ pub struct PortState {
     pub bus_master: bool,
     pub memory_enable: bool,
     pub limits: Limits,
-    pub steering: Steering,
+    pub gate: Gate,
     /// Address range of each BAR that is placed.
     pub bars: [Option<Range<u64>>; 6],
     pub memory: DmaMap,
@@ -41,7 +42,7 @@ impl PortState {
             bus_master: false,
             memory_enable: false,
             limits: Limits::default(),
-            steering: Steering::default(),
+            gate: Gate::default(),
             bars: [const { None }; 6],
             memory: DmaMap::default(),
             epoch: 0,
@@ -137,6 +138,12 @@ impl State {
                 })
             })
             .collect();
+    }
+
+    /// The hint of the next request of port `from`. As long as the fabric is locked, nothing changes it.
+    pub fn hint(&mut self, from: usize, want: Option<Want>) -> Option<Hint> {
+        let name = self.tap.sender(from + 1);
+        self.ports[from].gate.pass(want?, name)
     }
 
     /// Where a request of port `from` goes.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{BAR, BAR_SIZE, Bench, INITIATOR, RAM};
-use fabric::{DmaError, Iommu, PAGE_SIZE, trace::Destination};
+use fabric::{DmaError, Iommu, PAGE_SIZE, Want, trace::Destination};
 use std::{
     collections::BTreeMap,
     io,
@@ -20,6 +20,8 @@ const HINT: Hint = Hint {
     ph: Ph::Target,
     tag: SteeringTag::Ext(0xbef0),
 };
+
+const WANT: Want = Want::exactly(HINT);
 
 /// Translates the pages that it knows, for the initiator, and counts how often it is asked.
 #[derive(Default)]
@@ -55,7 +57,7 @@ fn bench(mode: Mode) -> (Bench, Arc<Table>) {
 
 fn unsupported(bench: &Bench, addr: u64) {
     let seen = bench.trace().len();
-    bench.requester().write(addr, &[1; 4], Some(HINT)).unwrap();
+    bench.requester().write(addr, &[1; 4], Some(WANT)).unwrap();
     assert!(bench.completer.take().is_empty());
     let trace = bench.trace();
     assert_eq!(trace.len(), seen + 1);
@@ -68,7 +70,7 @@ fn a_write_is_passed_on_with_the_translated_address() {
         let (bench, _) = bench(mode);
         let requester = bench.requester();
         requester
-            .write(IOVA + 0x801, &[1, 2, 3, 4, 5], Some(HINT))
+            .write(IOVA + 0x801, &[1, 2, 3, 4, 5], Some(WANT))
             .unwrap();
 
         let writes = bench.completer.take();

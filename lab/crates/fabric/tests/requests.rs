@@ -24,14 +24,14 @@ impl Iommu for Table {
 }
 
 fn hint(tag: SteeringTag) -> Want {
-    Want::Hint(Hint {
+    Want::exactly(Hint {
         ph: Ph::Target,
         tag,
     })
 }
 
 /// Aligned and not, hinted and not, of one TLP and of many, to memory, to `bar` and to nobody.
-fn traffic(bench: &Bench, bar: u64, wants: &[Want]) {
+fn traffic(bench: &Bench, bar: u64, wants: &[Option<Want>]) {
     let data: Vec<u8> = (0..300u16).map(|at| (at % 251).to_le_bytes()[0]).collect();
     bench.ram.write_all_at(&data, 0xfc0).unwrap();
     let requester = bench.requester();
@@ -56,7 +56,7 @@ fn traffic(bench: &Bench, bar: u64, wants: &[Want]) {
         max_read_request: 4096,
         extended_tag: true,
     });
-    requester.write(bar + 4, &data, Want::Nothing).unwrap();
+    requester.write(bar + 4, &data, None).unwrap();
     requester.read(RAM + 0xfc4, &mut [0; 280]).unwrap();
 }
 
@@ -78,9 +78,9 @@ fn lines(records: &[Record]) -> String {
 fn the_bytes_of_these_requests_are_known() {
     let mut text = String::new();
     let wants = [
-        Want::Nothing,
-        hint(SteeringTag::St(0xf0)),
-        hint(SteeringTag::Ext(0xbef1)),
+        None,
+        Some(hint(SteeringTag::St(0xf0))),
+        Some(hint(SteeringTag::Ext(0xbef1))),
     ];
     for mode in [Mode::Flit, Mode::NonFlit] {
         let direct = Bench::new(mode);

@@ -5,7 +5,7 @@ mod common;
 
 use common::{BAR, BAR_SIZE, Bench, INITIATOR, RAM, RAM_SIZE, TARGET, write_all};
 use fabric::{
-    AttachError, DmaError, Limits, Namespace, Steering, Want,
+    AttachError, DmaError, Limits, NoHint, RequesterEnable, StEntries, TagSource, Tph, Want, Width,
     trace::{Destination, Tap},
 };
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ const HINT: Hint = Hint {
     tag: SteeringTag::St(0xf0),
 };
 
-const HINT_ONLY: Want = Want::Hint(HINT);
+const WANT: Option<Want> = Some(Want::exactly(HINT));
 
 #[test]
 fn a_hint_reaches_the_peer_and_the_trace() {
@@ -306,24 +306,16 @@ fn all_of_it_is_sent_page_by_page() {
     let bench = Bench::new(Mode::Flit);
     let requester = bench.requester();
     let data: Vec<u8> = (0..600).map(|n: u16| n.to_le_bytes()[0]).collect();
-    requester
-        .write_all(BAR + 0xf01, &data, HINT_ONLY, None)
-        .unwrap();
+    requester.write_all(BAR + 0xf01, &data, WANT, None).unwrap();
     assert_eq!(bench.completer.take().len(), 5, "as they are cut otherwise");
-    requester
-        .write_all(RAM + 0xf01, &data, HINT_ONLY, None)
-        .unwrap();
+    requester.write_all(RAM + 0xf01, &data, WANT, None).unwrap();
     let mut got = [0; 600];
     requester
-        .read_all(RAM + 0xf01, &mut got, HINT_ONLY, None)
+        .read_all(RAM + 0xf01, &mut got, WANT, None)
         .unwrap();
     assert_eq!(got, data[..]);
     let past = RAM + RAM_SIZE - 4;
-    assert!(
-        requester
-            .read_all(past, &mut [0; 8], HINT_ONLY, None)
-            .is_err()
-    );
+    assert!(requester.read_all(past, &mut [0; 8], WANT, None).is_err());
     bench.initiator.set_command(false, false);
     assert!(matches!(
         requester.write_all(RAM, &data, None, None),
@@ -335,11 +327,11 @@ fn all_of_it_is_sent_page_by_page() {
 fn memory_enable_of_the_peer_is_honoured() {
     let bench = Bench::new(Mode::Flit);
     bench.target.set_command(true, false);
-    bench.requester().write(BAR, &[1; 4], Some(HINT)).unwrap();
+    bench.requester().write(BAR, &[1; 4], WANT).unwrap();
     assert!(bench.completer.take().is_empty());
     assert!(bench.trace()[0].is_unsupported());
     bench.target.set_command(false, true);
-    bench.requester().write(BAR, &[1; 4], Some(HINT)).unwrap();
+    bench.requester().write(BAR, &[1; 4], WANT).unwrap();
     assert_eq!(bench.completer.take().len(), 1);
 }
 
@@ -456,9 +448,7 @@ fn hinted_reads_return_the_bytes_that_were_asked_for() {
             let mut done = 0;
             while done < len {
                 let at = RAM + 0x40 + (offset + done) as u64;
-                done += requester
-                    .read_with(at, &mut got[done..], Want::Hint(HINT))
-                    .unwrap();
+                done += requester.read_with(at, &mut got[done..], WANT).unwrap();
             }
             assert_eq!(
                 got,
@@ -477,27 +467,59 @@ fn hinted_reads_return_the_bytes_that_were_asked_for() {
 }
 
 #[test]
-fn steering_is_that_of_the_moment() {
+fn a_hint_is_that_of_the_moment() {
     let bench = Bench::new(Mode::Flit);
     let requester = bench.requester();
-    let want = Want::Steered {
+    let want = Want {
         ph: Ph::Target,
-        index: 1,
+        source: TagSource::Entry(1),
+        width: Width::Enabled,
+        exact: true,
     };
-    let steering = Steering {
-        namespace: Some(Namespace::Ext),
-        table: Some(vec![0, 0xbef0]),
+    let of = |enable, tag| Tph {
+        table: StEntries::Capability(vec![0, tag]),
+        ..Tph::own_tags(enable)
     };
-    requester.write(BAR, &[1; 4], want).unwrap();
-    bench.initiator.set_steering(steering);
-    requester.write(BAR, &[1; 4], want).unwrap();
-    bench.initiator.set_steering(Steering::default());
-    requester.write(BAR, &[1; 4], want).unwrap();
-    let tag = SteeringTag::Ext(0xbef0);
-    let hint = Hint {
+    let enabled = RequesterEnable::TphAndExtended;
+    for tph in [
+        Some(of(RequesterEnable::Off, 0xbef0)),
+        Some(of(enabled, 0xbef0)),
+        Some(of(enabled, 0xbef1)),
+        None,
+    ] {
+        bench.initiator.set_tph(tph);
+        let told = bench.initiator.hint(want);
+        requester.write(BAR, &[1; 4], Some(want)).unwrap();
+        let sent = bench.completer.take().remove(0).hint;
+        assert_eq!(told.ok(), sent, "what the model is told is what leaves");
+        requester.read(BAR, &mut [0; 4]).unwrap();
+    }
+    let hints = bench.trace().into_iter().filter_map(|record| {
+        let Tlp::MemWrite(request, _) = record.tlp().unwrap() else {
+            return None;
+        };
+        Some(request.hint().map(|hint| hint.tag.value()))
+    });
+    assert!(hints.eq([None, Some(0xbef0), Some(0xbef1), None]));
+}
+
+#[test]
+fn a_tag_that_is_out_of_reach_is_no_tag() {
+    let bench = Bench::new(Mode::Flit);
+    bench.initiator.set_tph(Some(Tph {
+        table: StEntries::MsiX,
+        ..Tph::own_tags(RequesterEnable::TphAndExtended)
+    }));
+    let want = |source| Want {
         ph: Ph::Target,
-        tag,
+        source,
+        width: Width::Enabled,
+        exact: false,
     };
-    let hints = bench.completer.take().into_iter().map(|write| write.hint);
-    assert!(hints.eq([None, Some(hint), None]));
+    for source in [TagSource::Entry(0xf0), TagSource::Vector(0)] {
+        assert_eq!(bench.initiator.hint(want(source)), Err(NoHint::OutOfReach));
+        let requester = bench.requester();
+        requester.write(BAR, &[1; 4], Some(want(source))).unwrap();
+        assert_eq!(bench.completer.take()[0].hint, None);
+    }
 }

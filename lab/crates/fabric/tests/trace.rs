@@ -38,7 +38,9 @@ fn traffic(bench: &Bench) {
         tag: SteeringTag::St(0xf0),
     };
     let requester = bench.requester();
-    requester.write(BAR + 0x800, &[1; 32], Some(hint)).unwrap();
+    requester
+        .write(BAR + 0x800, &[1; 32], Some(Want::exactly(hint)))
+        .unwrap();
     requester.read(RAM, &mut [0; 8]).unwrap();
     requester.write(8, &[1; 4], None).unwrap();
 }
@@ -73,7 +75,7 @@ fn a_record_tells_when_and_what_for() {
         .unwrap();
     requester.write(BAR, &[0; 4], None).unwrap();
     requester
-        .read_all(BAR, &mut [0; 4], Want::Nothing, Some(key))
+        .read_all(BAR, &mut [0; 4], None, Some(key))
         .unwrap();
     let (records, end) = (bench.trace(), since_1970());
     let objects: Vec<_> = records.iter().map(|record| record.object).collect();

@@ -6,7 +6,8 @@ mod common;
 
 use common::{BAR, INITIATOR, RAM, RAM_SIZE, TARGET};
 use fabric::{
-    Completer, Fabric, Iommu, Limits, Namespace, PAGE_SIZE, Port, Requester, Steering, Want,
+    Completer, Fabric, Iommu, Limits, PAGE_SIZE, Port, Requester, RequesterEnable, StEntries,
+    StMode, TagSource, Tph, Want, Width,
     trace::{BINARY_FILE, Destination, Reader, Tap},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -18,7 +19,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tempfile::TempDir;
-use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
+use tlp::{Bdf, MemRequest, Mode, Ph, Tlp};
 
 /// A BAR of the peer that lies where guest memory is, too.
 const SHADOW: u64 = RAM + 0x3000;
@@ -31,19 +32,19 @@ enum Step {
     Write {
         addr: u64,
         data: Vec<u8>,
-        want: Want,
+        want: Option<Want>,
         all: bool,
     },
     Read {
         addr: u64,
         len: usize,
-        want: Want,
+        want: Option<Want>,
         all: bool,
     },
     Limits(Limits),
     BusMaster(bool),
     MemoryEnable(bool),
-    Steering(Steering),
+    Tph(Option<Tph>),
     Shadow(u64),
     Map {
         writable: bool,
@@ -130,6 +131,8 @@ impl Run {
             witnessed: vec![],
             brought: vec![],
         };
+        let hints = Tph::own_tags(RequesterEnable::TphAndExtended);
+        run.initiator.set_tph(Some(hints));
         run.map(true);
         run.initiator
             .map_device(DEVICE, 4 * PAGE_SIZE, true)
@@ -195,7 +198,7 @@ impl Run {
             Step::Limits(limits) => self.initiator.set_limits(*limits),
             Step::BusMaster(on) => self.initiator.set_command(*on, true),
             Step::MemoryEnable(on) => self.target.set_command(false, *on),
-            Step::Steering(steering) => self.initiator.set_steering(steering.clone()),
+            Step::Tph(tph) => self.initiator.set_tph(tph.clone()),
             Step::Shadow(addr) => self.target.set_bar(4, *addr, SHADOW_SIZE),
             Step::Map { writable } => self.map(*writable),
             Step::Unmap => self.initiator.unmap_memory(RAM, RAM_SIZE).unwrap(),
@@ -261,20 +264,21 @@ impl Run {
     }
 }
 
-fn want() -> impl Strategy<Value = Want> {
+fn want() -> impl Strategy<Value = Option<Want>> {
     let ph = Ph::Target;
-    prop_oneof![
-        Just(Want::Nothing),
-        any::<u8>().prop_map(move |tag| Want::Hint(Hint {
-            ph,
-            tag: SteeringTag::St(tag)
-        })),
-        any::<u16>().prop_map(move |tag| Want::Hint(Hint {
-            ph,
-            tag: SteeringTag::Ext(tag)
-        })),
-        (0u8..3).prop_map(move |index| Want::Steered { ph, index }),
-    ]
+    let source = prop_oneof![
+        any::<u16>().prop_map(TagSource::Literal),
+        (0u16..3).prop_map(TagSource::Entry),
+        (0u16..3).prop_map(TagSource::Vector),
+    ];
+    let width = select(vec![Width::Bits8, Width::Bits16, Width::Enabled]);
+    let want = (source, width, any::<bool>()).prop_map(move |(source, width, exact)| Want {
+        ph,
+        source,
+        width,
+        exact,
+    });
+    prop_oneof![1 => Just(None), 3 => want.prop_map(Some)]
 }
 
 fn addr() -> impl Strategy<Value = u64> {
@@ -310,10 +314,31 @@ fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-fn steering() -> impl Strategy<Value = Steering> {
-    let namespace = select(vec![None, Some(Namespace::St), Some(Namespace::Ext)]);
-    let table = select(vec![None, Some(vec![0x1234, 0xbef0])]);
-    (namespace, table).prop_map(|(namespace, table)| Steering { namespace, table })
+fn tph() -> impl Strategy<Value = Option<Tph>> {
+    let table = select(vec![
+        StEntries::None,
+        StEntries::Capability(vec![0x1234, 0xbef0]),
+        StEntries::MsiX,
+    ]);
+    let mode = select(vec![
+        StMode::NoSt,
+        StMode::InterruptVector,
+        StMode::DeviceSpecific,
+        StMode::DeviceSpecific,
+    ]);
+    let enable = select(vec![
+        RequesterEnable::Off,
+        RequesterEnable::Tph,
+        RequesterEnable::TphAndExtended,
+    ]);
+    let tph = (table, mode, enable).prop_map(|(table, mode, enable)| Tph {
+        interrupt_vector: true,
+        device_specific: true,
+        table,
+        mode,
+        enable,
+    });
+    prop_oneof![1 => Just(None), 5 => tph.prop_map(Some)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -327,7 +352,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => limits().prop_map(Step::Limits),
         1 => prop_oneof![1 => Just(false), 3 => Just(true)].prop_map(Step::BusMaster),
         1 => any::<bool>().prop_map(Step::MemoryEnable),
-        2 => steering().prop_map(Step::Steering),
+        4 => tph().prop_map(Step::Tph),
         1 => select(vec![SHADOW, SHADOW + 0x1234, RAM - 0x400]).prop_map(Step::Shadow),
         1 => any::<bool>().prop_map(|writable| Step::Map { writable }),
         1 => Just(Step::Unmap),

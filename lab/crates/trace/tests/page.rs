@@ -2,7 +2,7 @@
 //! The page of a trace: what it says, and that a browser shows it.
 
 use fabric::trace::{BINARY_FILE, Object, ObjectKind, Tap};
-use fabric::{Completer, Fabric, Port};
+use fabric::{Completer, Fabric, Port, RequesterEnable, Tph, Want};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ fn page(mode: Mode, filter: &Filter, send: impl FnOnce(&Port)) -> (TempDir, Stri
     let accelerator = accelerator.unwrap();
     let odd = fabric.attach("<b>&\"", Bdf(0x90), None).unwrap();
     initiator.set_command(true, true);
+    let hints = Tph::own_tags(RequesterEnable::TphAndExtended);
+    initiator.set_tph(Some(hints));
     accelerator.set_command(false, true);
     accelerator.set_bar(2, BAR, 1 << 20);
     send(&initiator);
@@ -51,7 +53,7 @@ fn page(mode: Mode, filter: &Filter, send: impl FnOnce(&Port)) -> (TempDir, Stri
 }
 
 fn demo(initiator: &Port) {
-    let hint = |ph, tag| Some(Hint { ph, tag });
+    let hint = |ph, tag| Some(Want::exactly(Hint { ph, tag }));
     let requester = initiator.requester(Bdf(0x300));
     let key = Object {
         kind: ObjectKind::Mkey,
@@ -146,10 +148,9 @@ fn a_long_trace_has_a_short_page_that_says_what_is_left_out() {
         let requester = initiator.requester(Bdf(0x300));
         let hints = (0..).map(|at: u64| {
             let [low, ..] = at.to_le_bytes();
-            (at % 10 == 9).then_some(Hint {
-                ph: Ph::Target,
-                tag: SteeringTag::St(low),
-            })
+            let ph = Ph::Target;
+            let tag = SteeringTag::St(low);
+            (at % 10 == 9).then_some(Want::exactly(Hint { ph, tag }))
         });
         for (at, hint) in iter::zip(0..MANY, hints) {
             requester

@@ -96,6 +96,29 @@ fn the_control_register_decides_what_a_key_s_hint_becomes() {
 }
 
 #[test]
+fn in_no_st_mode_a_key_has_its_processing_hint_alone() {
+    let mut lab = Lab::recording();
+    let (mut a, b) = lab.pair(QpOptions::RC);
+    lab.adapter.function.set_steering_tag(5, 0xbef0);
+    // The last entry is beyond the table, which this mode does not use.
+    for (requester, index, expected) in [
+        (OFF, 5, None),
+        (TAGS_8, 5, Some(SteeringTag::St(0))),
+        (TAGS_16, 5, Some(SteeringTag::Ext(0))),
+        (TAGS_16, 0, Some(SteeringTag::Ext(0))),
+        (TAGS_16, 64, Some(SteeringTag::Ext(0))),
+    ] {
+        lab.adapter.function.set_tph_without_tags(requester);
+        let target = hinted(&mut lab, b.pd, &b.area, 1, index);
+        let from = lab.requests().len();
+        let write = Request::write(target, b.at(0)).inline(&[1]);
+        lab.run_well(&mut a, &write);
+        let expected = expected.map(|tag| hint(Ph::Requester, tag));
+        assert_eq!(hints(&lab, from, &b.area, true), [expected]);
+    }
+}
+
+#[test]
 fn only_the_memory_of_the_key_is_hinted() {
     let mut lab = Lab::recording();
     lab.adapter.function.set_tph(TAGS_16);

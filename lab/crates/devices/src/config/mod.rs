@@ -19,4 +19,4 @@ pub use build::{BarKind, ConfigBuilder, Identity};
 pub use capabilities::{CompleterType, MsiX, Pcie};
 pub use image::SIZE;
 pub use space::{ConfigSpace, Event};
-pub use tph::{RequesterEnable, StMode, StTable, TphCapability, TphRequester};
+pub use tph::{StTable, TphCapability, TphRequester};

@@ -3,8 +3,8 @@
 
 use super::capabilities::MAX_PAYLOAD;
 use super::image::{BAR0, COMMAND, DEVCTL, Image, SIZE, STATUS};
-use super::tph::{CONTROL, RequesterEnable, StMode, TABLE, TphRequester};
-use fabric::Limits;
+use super::tph::{CONTROL, TABLE, TphRequester};
+use fabric::{Limits, RequesterEnable, StMode};
 
 const COMMAND_MEMORY: u16 = 1 << 1;
 const COMMAND_MASTER: u16 = 1 << 2;

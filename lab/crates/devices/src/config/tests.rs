@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a guest can and cannot do to a configuration space.
 
-use super::{ConfigSpace, Event, RequesterEnable, SIZE, StMode, StTable};
+use super::{ConfigSpace, Event, SIZE, StTable};
 use crate::{AcceleratorConfig, CompleterType, InitiatorConfig, initiator};
-use fabric::Limits;
+use fabric::{Limits, RequesterEnable, StEntries, StMode, Tph};
 use proptest::prelude::*;
 use tlp::Mode;
 
@@ -378,15 +378,28 @@ fn the_st_table_has_a_location() {
         let mut space = initiator_of(config);
         let at = tph(&space);
         assert_eq!(read32(&space, at + 4), capability, "{config:?}");
-        let requester = space.tph().unwrap();
-        assert_eq!(requester.table(), table);
-        assert_eq!(requester.has_interrupt_vector(), capability & 2 != 0);
         // What is behind the registers is the table, or nothing.
         let in_capability = matches!(table, StTable::Capability(_));
         let events = space.write(at + 12, &0x00f0_u16.to_le_bytes());
         assert_eq!(events.len(), usize::from(in_capability), "{config:?}");
         let entry = space.tph().unwrap().entry(0);
         assert_eq!(entry, in_capability.then_some(0xf0));
+        // The gate goes by the same.
+        space.write(at + 8, &[2, 1]);
+        let mut tags = vec![0; 64];
+        tags[0] = 0xf0;
+        let expected = Tph {
+            interrupt_vector: capability & 0b010 != 0,
+            device_specific: true,
+            table: match table {
+                StTable::None => StEntries::None,
+                StTable::Capability(_) => StEntries::Capability(tags),
+                StTable::MsiX => StEntries::MsiX,
+            },
+            mode: StMode::DeviceSpecific,
+            enable: RequesterEnable::Tph,
+        };
+        assert_eq!(space.tph().unwrap().state(), expected, "{config:?}");
     }
     assert!(initiator_of(InitiatorConfig::NoTph).tph().is_none());
 }

@@ -2,7 +2,7 @@
 //! The TPH requester capability (extended capability 0x17).
 
 use super::image::Image;
-use fabric::{Namespace, Steering};
+use fabric::{RequesterEnable, StEntries, StMode, Tph};
 
 /// Offset of the control register within the capability.
 pub(super) const CONTROL: usize = 8;
@@ -10,32 +10,6 @@ pub(super) const CONTROL: usize = 8;
 const LOCATION: u32 = 9;
 /// Offset of the ST table within the capability.
 pub(super) const TABLE: usize = 12;
-
-/// ST Mode Select.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StMode {
-    /// No ST: hints carry PH, the steering tag is 0.
-    NoSt,
-    /// Interrupt vector: the tag is that of the interrupt vector's entry in the ST table.
-    InterruptVector,
-    /// Device specific: the device chooses, with or without the ST table.
-    DeviceSpecific,
-    /// A reserved code, 3..=7.
-    Reserved(u8),
-}
-
-/// TPH Requester Enable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequesterEnable {
-    /// 00: no hints.
-    Off,
-    /// 01: hints with 8-bit tags.
-    Tph,
-    /// 10: reserved.
-    Reserved,
-    /// 11: hints with 8- and 16-bit tags.
-    TphAndExtended,
-}
 
 /// ST Table Location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,22 +109,6 @@ impl<'a> TphRequester<'a> {
         }
     }
 
-    /// Interrupt Vector Mode Supported.
-    #[must_use]
-    pub fn has_interrupt_vector(self) -> bool {
-        self.capability[4] & 1 << 1 != 0
-    }
-
-    /// Where the ST table is; the lab's functions have no reserved code there.
-    #[must_use]
-    pub fn table(self) -> StTable {
-        match self.capability[5] >> (LOCATION - 8) & 0b11 {
-            0b01 => StTable::Capability(self.capability[6] + 1),
-            0b10 => StTable::MsiX,
-            _ => StTable::None,
-        }
-    }
-
     /// Entry `number` of an ST table in the capability, if the table has it.
     #[must_use]
     pub fn entry(self, number: usize) -> Option<u16> {
@@ -158,19 +116,22 @@ impl<'a> TphRequester<'a> {
         entries.get(number).copied().map(u16::from_le_bytes)
     }
 
-    /// What it makes of hints that depend on it: nothing but device-specific mode has tags.
+    /// What the gate for hints goes by.
     #[must_use]
-    pub fn steering(self) -> Steering {
-        let namespace = match self.enable() {
-            RequesterEnable::Off | RequesterEnable::Reserved => None,
-            RequesterEnable::Tph => Some(Namespace::St),
-            RequesterEnable::TphAndExtended => Some(Namespace::Ext),
-        };
+    pub fn state(self) -> Tph {
         let (entries, _) = self.capability[TABLE..].as_chunks::<2>();
-        let table = entries.iter().map(|&entry| u16::from_le_bytes(entry));
-        Steering {
-            namespace: namespace.filter(|_| self.mode() == StMode::DeviceSpecific),
-            table: (!entries.is_empty()).then(|| table.collect()),
+        let tags = entries.iter().map(|&entry| u16::from_le_bytes(entry));
+        Tph {
+            interrupt_vector: self.capability[4] & 1 << 1 != 0,
+            device_specific: self.capability[4] & 1 << 2 != 0,
+            // The lab's functions have no reserved location.
+            table: match self.capability[5] >> (LOCATION - 8) & 0b11 {
+                0b01 => StEntries::Capability(tags.collect()),
+                0b10 => StEntries::MsiX,
+                _ => StEntries::None,
+            },
+            mode: self.mode(),
+            enable: self.enable(),
         }
     }
 }

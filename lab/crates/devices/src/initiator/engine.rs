@@ -9,12 +9,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, mpsc},
     thread::{self, JoinHandle},
 };
-use tlp::Hint;
 
 /// A copy on its way.
 pub struct Job {
     pub copy: Copy,
-    pub hint: Option<Hint>,
     pub requester: Requester,
     /// [`Shared::resets`] when the copy began.
     pub epoch: u64,
@@ -115,7 +113,7 @@ fn write_all(job: &Job, data: &[u8], shared: &Mutex<Shared>) -> Result<(), DmaEr
     let mut done = 0;
     while done < data.len() {
         let addr = job.copy.destination + done as u64;
-        done += job.requester.write(addr, &data[done..], job.hint)?;
+        done += job.requester.write(addr, &data[done..], job.copy.want)?;
         let mut shared = lock(shared);
         if shared.resets == job.epoch {
             shared.registers.count_write();

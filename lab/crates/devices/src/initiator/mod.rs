@@ -33,16 +33,16 @@
 //! The whole source is read before the first write. Writes are posted: whether anybody took them
 //! shows in the trace only.
 //!
-//! HINT_DROPPED says that a hint was asked for which TPH Requester Control does not allow; the
-//! TLPs then go without. What is allowed is decided when the doorbell is rung. In interrupt vector mode
-//! that is the tag of the ST table's entry VECTOR.
+//! HINT_DROPPED says that a hint was asked for which TPH Requester Control did not allow when the
+//! doorbell was rung. Each write has the hint that is asked for, if it is allowed when that write is
+//! sent, and else none. In interrupt vector mode it is allowed to have the tag of the ST table's entry
+//! VECTOR; in No ST mode, tag 0, if that is the ST that is asked for.
 //!
 //! Peers do not reach BAR 0: to them it is an unsupported request.
 //!
 //! A Function Level Reset or a device reset aborts the copy; not one TLP is emitted after it.
 
 mod engine;
-mod hint;
 mod registers;
 #[cfg(test)]
 mod tests;
@@ -62,7 +62,7 @@ use crate::{
     mmio,
 };
 use engine::{Engine, Job, Shared, lock};
-use hint::{BadHint, Gated, Wanted, gate};
+use fabric::NoHint;
 use registers::{Action, Copy, Fault, Registers};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -211,7 +211,7 @@ impl Initiator {
     /// The doorbell was rung.
     fn start(&self, context: &Context<'_>) {
         let mut shared = lock(&self.shared);
-        let (copy, gated) = match self.accept(&shared.registers, context) {
+        let (copy, dropped) = match self.accept(&shared.registers, context) {
             Ok(accepted) => accepted,
             Err(fault) => {
                 shared.registers.begin(false);
@@ -224,41 +224,32 @@ impl Initiator {
                 return;
             }
         };
-        shared.registers.begin(gated.dropped);
+        shared.registers.begin(dropped);
         let epoch = shared.resets;
         drop(shared);
         let requester = context.port.requester(copy.requester);
         self.engine.submit(Job {
             copy,
-            hint: gated.hint,
             requester,
             epoch,
         });
     }
 
-    /// The copy that the registers ask for and what becomes of its hint, or what is wrong with it.
-    fn accept(&self, registers: &Registers, context: &Context<'_>) -> Result<(Copy, Gated), Fault> {
+    /// The copy that the registers ask for and whether its hint is dropped, or what is wrong with it.
+    fn accept(&self, registers: &Registers, context: &Context<'_>) -> Result<(Copy, bool), Fault> {
         let copy = registers.copy().ok_or(Fault::BadRequest)?;
         if u32::from(copy.vector) >= self.interrupt.vectors() {
             return Err(Fault::BadRequest);
         }
-        let gated = match context.config.tph() {
-            Some(tph) => gate(copy.hint, copy.vector, tph).map_err(|bad| match bad {
-                BadHint::NoEntry => Fault::BadRequest,
-                BadHint::OutOfReach => {
-                    log::warn!(
-                        "{}: its ST table is in the MSI-X table, where the client keeps all tags to itself",
-                        self.name
-                    );
-                    Fault::TableOutOfReach
-                }
-            })?,
-            None => Gated {
-                hint: None,
-                dropped: copy.hint != Wanted::None,
-            },
-        };
-        Ok((copy, gated))
+        match copy.want.map(|want| context.port.hint(want)) {
+            None | Some(Ok(_)) => Ok((copy, false)),
+            Some(Err(NoHint::NotAllowed)) => Ok((copy, true)),
+            Some(Err(NoHint::NoEntry)) => Err(Fault::BadRequest),
+            Some(Err(why @ NoHint::OutOfReach)) => {
+                log::warn!("{}: {why}", self.name);
+                Err(Fault::TableOutOfReach)
+            }
+        }
     }
 }
 

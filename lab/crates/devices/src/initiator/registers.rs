@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The initiator's registers.
 
-use super::hint::Wanted;
 use crate::mmio::{high, low};
-use tlp::Bdf;
+use fabric::{TagSource, Want, Width};
+use tlp::{Bdf, Ph};
 
 /// ASCII "TPHI".
 const ID: u32 = 0x5450_4849;
@@ -68,7 +68,8 @@ pub struct Copy {
     pub destination: u64,
     pub len: u32,
     pub vector: u16,
-    pub hint: Wanted,
+    /// The hint of its writes.
+    pub want: Option<Want>,
 }
 
 /// The registers of BAR 0, as the module documentation of [`crate::initiator`] lists them.
@@ -155,7 +156,7 @@ impl Registers {
             destination: self.addr,
             len: self.len,
             vector: self.vector,
-            hint: Wanted::from_register(self.hint),
+            want: want(self.hint, self.vector),
         })
     }
 
@@ -202,6 +203,30 @@ impl Registers {
         let dropped = if self.dropped { HINT_DROPPED } else { 0 };
         progress | dropped | u32::from(self.fault as u8) << 8
     }
+}
+
+/// HINT: \[15:0\] ST, \[17:16\] PH, \[21:20\] WIDTH, \[24\] TABLE.
+fn want(hint: u32, vector: u16) -> Option<Want> {
+    let [_, _, ph, table] = hint.to_le_bytes();
+    let st = low16(hint);
+    let width = match ph >> 4 & 0b11 {
+        1 => Width::Bits8,
+        3 => Width::Bits16,
+        _ => return None,
+    };
+    let source = match table & 1 != 0 {
+        false => TagSource::Literal(st),
+        // VECTOR ends the copy that the hint is for.
+        true if st == vector => TagSource::Vector(st),
+        true => TagSource::Entry(st),
+    };
+    Some(Want {
+        ph: Ph::from_bits(ph),
+        source,
+        width,
+        // The accelerator does what the tag says.
+        exact: true,
+    })
 }
 
 fn low16(value: u32) -> u16 {

@@ -1,194 +1,70 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The gate for hints, and the registers by themselves.
+//! The registers by themselves, and a copy whose hint is taken away.
 
 use super::{
     InitiatorConfig,
-    hint::{BadHint, Gated, Wanted, gate},
     registers::{Action, Copy, Fault, MAX_LEN, Registers},
 };
-use crate::config::ConfigSpace;
-use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
+use crate::{
+    complaints::Complaints,
+    device::{Device, Slot},
+    function::Function,
+};
+use fabric::{Completer, Fabric, Iommu, TagSource, Want, Width, trace::Tap};
+use std::{
+    io,
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+    time::Duration,
+};
+use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag};
+use vfio_bindings::bindings::vfio::VFIO_PCI_CONFIG_REGION_INDEX;
+use vfio_user::{DmaMapFlags, ServerBackend};
 
 const ID: Bdf = Bdf::new(0, 0x10, 0);
-/// Offset of the TPH capability: behind the serial number, or the first.
-const TPH: usize = 0x110;
-const FIRST: usize = 0x100;
-const ST_ENTRIES: usize = super::ST_ENTRIES as usize;
-
-/// A configuration space with this TPH Requester Control, and 0xbef0 in entry 3.
-fn config(of: InitiatorConfig, mode: u8, enable: u8) -> ConfigSpace {
-    let mut config = of.config_space(Mode::Flit, 0);
-    let at = match of {
-        InitiatorConfig::InterruptVector => FIRST,
-        _ => TPH,
-    };
-    config.write(at + 8, &[mode, enable]);
-    config.write(at + 12 + 2 * 3, &0xbef0u16.to_le_bytes());
-    config
-}
-
-fn gated(mode: u8, enable: u8, wanted: Wanted) -> Result<Gated, BadHint> {
-    let config = config(InitiatorConfig::Extended, mode, enable);
-    gate(wanted, 0, config.tph().unwrap())
-}
-
-#[test]
-fn the_gate_for_tags() {
-    const OFF: u8 = 0;
-    const TPH_ONLY: u8 = 1;
-    const RESERVED: u8 = 2;
-    const EXTENDED: u8 = 3;
-    for mode in 0..8 {
-        for enable in [OFF, TPH_ONLY, RESERVED, EXTENDED] {
-            for tag in [
-                SteeringTag::St(0),
-                SteeringTag::St(9),
-                SteeringTag::Ext(0),
-                SteeringTag::Ext(9),
-            ] {
-                let width_allowed = match enable {
-                    TPH_ONLY => !tag.is_extended(),
-                    EXTENDED => true,
-                    _ => false,
-                };
-                let mode_allowed = match mode {
-                    0 => tag.value() == 0,
-                    2 => true,
-                    _ => false,
-                };
-                let ph = Ph::Target;
-                let hint = (width_allowed && mode_allowed).then_some(Hint { ph, tag });
-                assert_eq!(
-                    gated(mode, enable, Wanted::Tag { ph, tag }),
-                    Ok(Gated {
-                        hint,
-                        dropped: hint.is_none()
-                    }),
-                    "mode {mode}, enable {enable}, {tag:?}"
-                );
-                assert_eq!(
-                    gated(mode, enable, Wanted::None),
-                    Ok(Gated {
-                        hint: None,
-                        dropped: false
-                    })
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn the_gate_for_the_table() {
-    let entry = |entry, extended| Wanted::TableEntry {
-        ph: Ph::Requester,
-        entry,
-        extended,
-    };
-    let hint = |tag| {
-        Ok(Gated {
-            hint: Some(Hint {
-                ph: Ph::Requester,
-                tag,
-            }),
-            dropped: false,
-        })
-    };
-    let dropped = Ok(Gated {
-        hint: None,
-        dropped: true,
-    });
-    assert_eq!(gated(2, 3, entry(3, true)), hint(SteeringTag::Ext(0xbef0)));
-    assert_eq!(gated(2, 3, entry(3, false)), hint(SteeringTag::St(0xf0)));
-    assert_eq!(gated(2, 3, entry(0, true)), hint(SteeringTag::Ext(0)));
-    assert_eq!(gated(2, 1, entry(3, true)), dropped);
-    assert_eq!(gated(2, 0, entry(3, false)), dropped);
-    assert_eq!(
-        gated(0, 3, entry(0, false)),
-        dropped,
-        "no table in No-ST mode"
-    );
-    let no_entry = Err(BadHint::NoEntry);
-    assert_eq!(gated(2, 3, entry(ST_ENTRIES, false)), no_entry);
-    assert_eq!(gated(0, 0, entry(0xffff, true)), no_entry);
-}
-
-#[test]
-fn the_gate_in_interrupt_vector_mode() {
-    const INTERRUPT_VECTOR: u8 = 1;
-    let ph = Ph::Target;
-    let tag = SteeringTag::Ext(0xbef0);
-    let entry = |entry| Wanted::TableEntry {
-        ph,
-        entry,
-        extended: true,
-    };
-    let gated = |of, vector, wanted| {
-        let config = config(of, INTERRUPT_VECTOR, 3);
-        gate(wanted, vector, config.tph().unwrap()).unwrap().hint
-    };
-    let has = InitiatorConfig::InterruptVector;
-    assert_eq!(gated(has, 3, entry(3)), Some(Hint { ph, tag }));
-    assert_eq!(gated(has, 2, entry(3)), None, "another vector's");
-    assert_eq!(gated(has, 3, Wanted::Tag { ph, tag }), None, "given");
-    assert_eq!(gated(InitiatorConfig::Extended, 3, entry(3)), None);
-}
-
-#[test]
-fn a_table_that_is_elsewhere() {
-    let entry = Wanted::TableEntry {
-        ph: Ph::Target,
-        entry: 0,
-        extended: false,
-    };
-    for (of, bad) in [
-        (InitiatorConfig::MsixTable, BadHint::OutOfReach),
-        (InitiatorConfig::NoTable, BadHint::NoEntry),
-    ] {
-        for (mode, enable) in [(2, 3), (1, 1), (0, 0)] {
-            let config = config(of, mode, enable);
-            let gated = gate(entry, 0, config.tph().unwrap());
-            assert_eq!(gated, Err(bad), "{of:?}");
-        }
-        let ph = Ph::Target;
-        let tag = SteeringTag::Ext(0xbef0);
-        let config = config(of, 2, 3);
-        let gated = gate(Wanted::Tag { ph, tag }, 0, config.tph().unwrap());
-        assert_eq!(gated.unwrap().hint, Some(Hint { ph, tag }), "its own");
-    }
-}
-
 #[test]
 fn the_hint_register() {
-    let tag = |ph, tag| Wanted::Tag { ph, tag };
+    const VECTOR: u16 = 7;
     for (value, wanted) in [
-        (0x0000_00f0, Wanted::None),
-        (0x0022_00f0, Wanted::None), // width 2 is reserved
-        (0x0012_00f0, tag(Ph::Target, SteeringTag::St(0xf0))),
-        (0x0010_bef0, tag(Ph::Bidirectional, SteeringTag::St(0xf0))),
+        (0x0000_00f0, None),
+        (0x0022_00f0, None), // width 2 is reserved
+        (
+            0x0012_00f0,
+            Some((Ph::Target, TagSource::Literal(0xf0), Width::Bits8)),
+        ),
         (
             0x0033_bef0,
-            tag(Ph::TargetPriority, SteeringTag::Ext(0xbef0)),
+            Some((
+                Ph::TargetPriority,
+                TagSource::Literal(0xbef0),
+                Width::Bits16,
+            )),
         ),
         (
             0x0131_0003,
-            Wanted::TableEntry {
-                ph: Ph::Requester,
-                entry: 3,
-                extended: true,
-            },
+            Some((Ph::Requester, TagSource::Entry(3), Width::Bits16)),
         ),
         (
             0x0110_ffff,
-            Wanted::TableEntry {
-                ph: Ph::Bidirectional,
-                entry: 0xffff,
-                extended: false,
-            },
+            Some((Ph::Bidirectional, TagSource::Entry(0xffff), Width::Bits8)),
         ),
-        (0x0100_0003, Wanted::None),
+        (
+            0x0112_0007,
+            Some((Ph::Target, TagSource::Vector(VECTOR), Width::Bits8)),
+        ),
+        (0x0100_0003, None),
     ] {
-        assert_eq!(Wanted::from_register(value), wanted, "{value:#x}");
+        let mut registers = Registers::default();
+        registers.write(0x20, 1);
+        registers.write(0x24, value);
+        registers.write(0x3c, VECTOR.into());
+        let want = wanted.map(|(ph, source, width)| Want {
+            ph,
+            source,
+            width,
+            exact: true,
+        });
+        assert_eq!(registers.copy().unwrap().want, want, "{value:#x}");
     }
 }
 
@@ -262,7 +138,7 @@ fn a_copy_is_checked() {
             destination: 0x38_0000_0800,
             len: MAX_LEN,
             vector: 3,
-            hint: Wanted::None,
+            want: None,
         })
     );
     assert_eq!(set(&mut registers, 0, 0, 0), None);
@@ -302,4 +178,117 @@ fn status_through_a_copy() {
     assert_eq!(registers.read(0x2c), 1, "the last copy's bits are gone");
     assert!(registers.end(Fault::SourceRead));
     assert_eq!(registers.read(0x2c), 0x202);
+}
+
+/// Keeps the hint of each write.
+#[derive(Default)]
+struct Hints(Mutex<Vec<Option<Hint>>>);
+
+impl Completer for Hints {
+    fn write(&self, _bar: usize, _offset: u64, request: &MemRequest, _data: &[u8]) {
+        self.0.lock().unwrap().push(request.hint());
+    }
+
+    fn read(&self, _bar: usize, _offset: u64, _request: &MemRequest, _data: &mut [u8]) {}
+}
+
+/// Switches the requester off before the second page of a copy is translated: between two TLPs, and
+/// with no lock held.
+#[derive(Default)]
+struct SwitchOff {
+    function: OnceLock<Arc<Mutex<Function>>>,
+}
+
+/// Where the initiator addresses the peer's BAR, and where that is.
+const DEVICE: u64 = 0x1000_0000;
+const BAR: u64 = 0xfe00_0000;
+const PAGE: u64 = 0x1000;
+/// TPH Requester Control.
+const CONTROL: u64 = 0x110 + 8;
+
+impl Iommu for SwitchOff {
+    fn translate(&self, _requester: Bdf, page: u64) -> io::Result<Option<u64>> {
+        if page == DEVICE + PAGE {
+            let mut function = self.function.get().unwrap().lock().unwrap();
+            function.region_write(VFIO_PCI_CONFIG_REGION_INDEX, CONTROL, &[2, 0])?;
+        }
+        Ok(Some(BAR + (page - DEVICE)))
+    }
+}
+
+#[test]
+fn a_requester_that_is_switched_off_hints_no_further_tlp() {
+    let iommu = Arc::new(SwitchOff::default());
+    let fabric = Fabric::with_iommu(Mode::Flit, Tap::discard(), iommu.clone());
+    let hints = Arc::new(Hints::default());
+    let peer = fabric
+        .attach("peer", Bdf::new(0, 0x11, 0), Some(hints.clone()))
+        .unwrap();
+    peer.set_bar(0, BAR, 4 * PAGE);
+    peer.set_command(false, true);
+
+    let slot = Slot {
+        name: "initiator",
+        bdf: ID,
+        mode: Mode::Flit,
+        trace_dir: None,
+        crash: &Arc::default(),
+        complaints: &Complaints::default(),
+    };
+    let parts = InitiatorConfig::Extended.build(&slot).unwrap();
+    let port = fabric.attach("initiator", ID, None).unwrap();
+    let mut function = Function::new(
+        "initiator",
+        parts.config,
+        port,
+        parts.interrupt,
+        parts.model,
+    );
+    let memory = tempfile::tempfile().unwrap();
+    memory.set_len(4 * PAGE).unwrap();
+    let (flags, source) = (DmaMapFlags::READ_WRITE, 0x8000);
+    function
+        .dma_map(flags, 0, source, 4 * PAGE, Some(memory))
+        .unwrap();
+    function.dma_map(flags, 0, DEVICE, 4 * PAGE, None).unwrap();
+    let config = VFIO_PCI_CONFIG_REGION_INDEX;
+    function.region_write(config, 4, &[6, 0]).unwrap();
+    function.region_write(config, CONTROL, &[2, 3]).unwrap();
+    for (at, value) in [
+        (0x10, DEVICE),
+        (0x18, source),
+        (0x20, 2 * PAGE),
+        (0x24, 0x0033_bef0),
+    ] {
+        let value = u32::try_from(value).unwrap();
+        function.region_write(0, at, &value.to_le_bytes()).unwrap();
+    }
+    let function = Arc::new(Mutex::new(function));
+    assert!(iommu.function.set(function.clone()).is_ok());
+    let access = |at, write: Option<u32>| {
+        let mut function = function.lock().unwrap();
+        let mut data = write.unwrap_or_default().to_le_bytes();
+        match write {
+            Some(_) => function.region_write(0, at, &data).unwrap(),
+            None => function.region_read(0, at, &mut data).unwrap(),
+        }
+        u32::from_le_bytes(data)
+    };
+    access(0x28, Some(1));
+    let status = loop {
+        match access(0x2c, None) {
+            1 => thread::sleep(Duration::from_millis(1)),
+            status => break status,
+        }
+    };
+    assert_eq!(status, 0b10, "it was allowed at the doorbell");
+    let seen = hints.0.lock().unwrap();
+    let tag = SteeringTag::Ext(0xbef0);
+    let hint = Hint {
+        ph: Ph::TargetPriority,
+        tag,
+    };
+    let page = usize::try_from(PAGE).unwrap() / 128;
+    assert_eq!(seen[..page], vec![Some(hint); page]);
+    assert_eq!(seen[page..], vec![None; page]);
 }

@@ -137,6 +137,11 @@ impl Tap {
         self.names.iter().any(|known| known == name)
     }
 
+    /// Name of sender `number`.
+    pub(crate) fn sender(&self, number: usize) -> &str {
+        &self.names[number]
+    }
+
     /// Adds the next sender; the host is number 0 and there from the beginning.
     pub(crate) fn add_sender(&mut self, name: &str) -> io::Result<()> {
         self.names.push(name.to_owned());

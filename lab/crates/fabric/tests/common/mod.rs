@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use fabric::{
-    Completer, Fabric, Iommu, Port, Requester,
+    Completer, Fabric, Iommu, Port, Requester, RequesterEnable, Tph, Want,
     trace::{BINARY_FILE, Reader, Record, Tap},
 };
 use std::{
@@ -76,7 +76,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Everything enabled, BAR 2 placed, guest memory mapped for the initiator.
+    /// Everything enabled, hints with tags of the initiator's own included; BAR 2 placed, guest memory mapped for the initiator.
     pub fn new(mode: Mode) -> Self {
         Self::behind(mode, None)
     }
@@ -109,6 +109,8 @@ impl Bench {
             .map_memory(RAM, RAM_SIZE, ram.try_clone().unwrap(), 0, true)
             .unwrap();
         initiator.set_command(true, true);
+        let hints = Tph::own_tags(RequesterEnable::TphAndExtended);
+        initiator.set_tph(Some(hints));
         target.set_command(false, true);
         target.set_bar(2, BAR, BAR_SIZE);
         Self {
@@ -145,10 +147,11 @@ pub fn records(trace: &Path) -> Vec<Record> {
 
 /// Sends all of `data`; returns the number of TLPs.
 pub fn write_all(requester: &Requester, addr: u64, data: &[u8], hint: Option<Hint>) -> usize {
+    let want = hint.map(Want::exactly);
     let (mut sent, mut tlps) = (0, 0);
     while sent < data.len() {
         sent += requester
-            .write(addr + sent as u64, &data[sent..], hint)
+            .write(addr + sent as u64, &data[sent..], want)
             .unwrap();
         tlps += 1;
     }

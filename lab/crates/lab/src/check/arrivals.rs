@@ -146,7 +146,7 @@ fn is_in_memory(record: &Record) -> bool {
 mod tests {
     use super::*;
     use fabric::trace::Tap;
-    use fabric::{Completer, Fabric};
+    use fabric::{Completer, Fabric, RequesterEnable, Tph, Want};
     use std::sync::Arc;
     use tlp::{Bdf, MemRequest, Mode};
     use vm::results::Verdict;
@@ -179,6 +179,7 @@ mod tests {
         let id = Bdf::new(0, 0x10, 0);
         let initiator = fabric.attach("initiator", id, None).unwrap();
         initiator.set_command(true, false);
+        initiator.set_tph(Some(Tph::own_tags(RequesterEnable::TphAndExtended)));
         let memory = tempfile::tempfile().unwrap();
         memory.set_len(0x1000).unwrap();
         initiator
@@ -190,7 +191,8 @@ mod tests {
             .read(AT_ACCELERATOR, &mut [0; 8])
             .unwrap();
         for &(addr, hint) in writes {
-            initiator.requester(id).write(addr, &[0; 8], hint).unwrap();
+            let want = hint.map(Want::exactly);
+            initiator.requester(id).write(addr, &[0; 8], want).unwrap();
         }
         expected.case(dir.path()).verdict == Verdict::Pass
     }
