@@ -6,7 +6,7 @@
 //! best of several rounds, in which memcpy, the fabric without trace and the fabric with trace take
 //! turns. What counts is CPU time, so that other processes do not.
 
-use fabric::{Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want, trace::Tap};
+use fabric::{End, Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want, trace::Tap};
 use rustix::time::{ClockId, clock_gettime};
 use std::{env, fs::File, hint::black_box, os::unix::fs::FileExt, time::Duration};
 use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
@@ -105,6 +105,20 @@ impl Bench {
         }
     }
 
+    /// The same, message by message.
+    fn copy(&self, span: usize) {
+        for at in (0..VOLUME).step_by(MESSAGE) {
+            let end = |addr| End {
+                addr,
+                want: None,
+                object: None,
+            };
+            let from = RAM + (at % span) as u64;
+            let to = end(from + VOLUME as u64);
+            self.requester.copy(end(from), to, MESSAGE as u64).unwrap();
+        }
+    }
+
     fn writes(&self, span: usize) {
         let chunk = [0x5a; CHUNK];
         for at in (0..VOLUME).step_by(CHUNK) {
@@ -151,7 +165,7 @@ struct Case {
     run: fn(&Bench, usize),
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     Case {
         name: "write 512 B",
         tlps: WRITE_TLPS,
@@ -183,6 +197,12 @@ const CASES: [Case; 7] = [
         run: |bench, span| bench.rdma_write_all(span, None),
     },
     Case {
+        name: " copied",
+        tlps: READ_TLPS + WRITE_TLPS,
+        span: MESSAGE,
+        run: Bench::copy,
+    },
+    Case {
         name: "RDMA WRITE of 64 MiB",
         tlps: READ_TLPS + WRITE_TLPS,
         span: VOLUME,
@@ -193,6 +213,12 @@ const CASES: [Case; 7] = [
         tlps: READ_TLPS + WRITE_TLPS,
         span: VOLUME,
         run: |bench, span| bench.rdma_write_all(span, None),
+    },
+    Case {
+        name: " copied",
+        tlps: READ_TLPS + WRITE_TLPS,
+        span: VOLUME,
+        run: Bench::copy,
     },
 ];
 

@@ -9,7 +9,7 @@
 use crate::{
     DmaError, Want,
     split::{self, RCB_HOST},
-    state::{State, in_dw},
+    state::{MAX_PAYLOAD, State, in_dw},
 };
 use vm_memory::{Bytes, VolatileSlice};
 
@@ -26,9 +26,9 @@ pub fn write(
     if memory.is_none_or(|memory| memory.write_slice(data, 0).is_err()) {
         return Ok(false);
     }
-    let max = state.ports[port].limits.max_payload;
-    let mut tlps = 0;
-    for_each_request(state, port, addr, data.len(), max, want, |_, _| tlps += 1);
+    let mut requests = Requests::new(state, port);
+    requests.write(addr, data.len(), want);
+    let tlps = requests.tlps;
     state.tap.skip(tlps)?;
     Ok(true)
 }
@@ -45,16 +45,42 @@ pub fn read(
     if memory.is_none_or(|memory| memory.read_slice(data, 0).is_err()) {
         return Ok(false);
     }
-    let limits = state.ports[port].limits;
-    let (counting, max) = (state.tap.is_counting(), limits.max_read_request);
-    let mut tlps = 0;
-    for_each_request(state, port, addr, data.len(), max, want, |at, len| {
-        if counting {
-            // If the read is for whole DWs, these are cut at the same places.
-            let answers = split::completion_lens(at, len, limits.max_payload, RCB_HOST);
-            tlps += 1 + answers.count() as u64;
-        }
-    });
+    let mut requests = Requests::new(state, port);
+    requests.read(addr, data.len(), want);
+    let tlps = requests.tlps;
+    state.tap.skip(tlps)?;
+    Ok(true)
+}
+
+/// Does what reads of `len` bytes at `from` and writes of them to `to` do, a page of the target at a
+/// time; false, and nothing is done, if they must be sent.
+pub fn copy(
+    state: &mut State,
+    port: usize,
+    (from, read): (u64, Option<Want>),
+    (to, write): (u64, Option<Want>),
+    len: usize,
+) -> Result<bool, DmaError> {
+    let Some(source) = memory(state, port, from, len, false) else {
+        return Ok(false);
+    };
+    let Some(target) = memory(state, port, to, len, true) else {
+        return Ok(false);
+    };
+    source.copy_to_volatile_slice(target);
+    let mut requests = Requests::new(state, port);
+    let mut done = 0;
+    while done < len {
+        let at = to + done as u64;
+        let bytes = split::request_len(at, len - done, MAX_PAYLOAD);
+        let source = from + done as u64;
+        let front = split::request_len(source, bytes, MAX_PAYLOAD);
+        requests.read(source, front, read);
+        requests.read(source + front as u64, bytes - front, read);
+        requests.write(at, bytes, write);
+        done += bytes;
+    }
+    let tlps = requests.tlps;
     state.tap.skip(tlps)?;
     Ok(true)
 }
@@ -79,24 +105,49 @@ fn memory(
     memory.subslice(lead, len).ok()
 }
 
-/// Uses up the tags of the requests for `len` bytes at `addr`, and tells which bytes each is for.
-fn for_each_request(
-    state: &mut State,
+/// What the requests that were not sent leave behind: they have used up tags, and are counted if the
+/// trace has reached its limit. Each call is for bytes within a page.
+struct Requests<'a> {
+    state: &'a mut State,
     port: usize,
-    addr: u64,
-    len: usize,
-    max: usize,
-    want: Option<Want>,
-    mut each: impl FnMut(u64, usize),
-) {
-    let tag = state.hint(port, want).map(|hint| hint.tag.value());
-    let port = &mut state.ports[port];
-    let mut done = 0;
-    while done < len {
-        let at = addr + done as u64;
-        let bytes = split::request_len(at, len - done, max);
-        port.take_tag(tag);
-        each(at, bytes);
-        done += bytes;
+    counting: bool,
+    tlps: u64,
+}
+
+impl<'a> Requests<'a> {
+    fn new(state: &'a mut State, port: usize) -> Self {
+        let counting = state.tap.is_counting();
+        Self {
+            state,
+            port,
+            counting,
+            tlps: 0,
+        }
+    }
+
+    fn write(&mut self, addr: u64, len: usize, want: Option<Want>) {
+        let max = self.state.ports[self.port].limits.max_payload;
+        self.take(split::requests(addr, len, max), want);
+    }
+
+    fn read(&mut self, addr: u64, len: usize, want: Option<Want>) {
+        let limits = self.state.ports[self.port].limits;
+        self.take(split::requests(addr, len, limits.max_read_request), want);
+        let mut done = 0;
+        while self.counting && done < len {
+            let at = addr + done as u64;
+            let bytes = split::request_len(at, len - done, limits.max_read_request);
+            // If the read is for whole DWs, these are cut at the same places.
+            let answers = split::completion_lens(at, bytes, limits.max_payload, RCB_HOST);
+            self.tlps += answers.count() as u64;
+            done += bytes;
+        }
+    }
+
+    fn take(&mut self, requests: usize, want: Option<Want>) {
+        let hint = self.state.hint(self.port, want);
+        let steering_tag = hint.map(|hint| hint.tag.value());
+        self.state.ports[self.port].take_tags(requests, steering_tag);
+        self.tlps += requests as u64;
     }
 }

@@ -50,4 +50,4 @@ pub use error::{AttachError, DmaError, MapError};
 pub use hint::{NoHint, RequesterEnable, StEntries, StMode, TagSource, Tph, Want, Width};
 pub use iommu::{Iommu, PAGE_SIZE};
 pub use port::{Fabric, Limits, Port};
-pub use requester::Requester;
+pub use requester::{CopyError, End, MAX_RUN, Requester};

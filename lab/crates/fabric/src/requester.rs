@@ -1,9 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sending requests.
 
-use crate::{DmaError, Fabric, Want, send::Egress, state::State, trace::Object};
+use crate::{DmaError, Fabric, Want, send::Egress, split, state::State, trace::Object};
 use std::sync::MutexGuard;
+use thiserror::Error;
 use tlp::Bdf;
+
+/// Bytes that one call of [`Requester::copy`] moves at most before it lets others send.
+pub const MAX_RUN: usize = 256 << 10;
+
+const PAGE: usize = 4096;
+
+/// One end of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Byte address of its first byte.
+    pub addr: u64,
+    /// The hint that its requests are to carry.
+    pub want: Option<Want>,
+    /// What the trace says that they are for.
+    pub object: Option<Object>,
+}
+
+impl End {
+    fn behind(self, bytes: u64) -> Self {
+        let addr = self.addr.wrapping_add(bytes);
+        Self { addr, ..self }
+    }
+}
+
+/// At which end a copy failed, and why.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    /// It could not be read.
+    #[error("at its source: {0}")]
+    Source(#[source] DmaError),
+    /// It could not be written.
+    #[error("at its target: {0}")]
+    Target(#[source] DmaError),
+}
 
 /// Sends one function's requests.
 ///
@@ -88,6 +123,43 @@ impl Requester {
             done += egress.read_page(at, &mut data[done..], want)?;
         }
         Ok(())
+    }
+
+    /// Copies `len` bytes at `from` to `to`: emits memory reads for what goes to one page of `to`, and
+    /// then writes for it, page by page.
+    ///
+    /// It stops at the first request that cannot be sent or fails; some of the target may have been
+    /// written then. Where nothing is recorded, and both are guest memory, the data is moved once, and
+    /// others send, and gates close, after each [`MAX_RUN`] bytes.
+    pub fn copy(&self, from: End, to: End, len: u64) -> Result<(), CopyError> {
+        // What is read must not have been written yet, or by the page before, as it is recorded.
+        let overlap = from.addr.abs_diff(to.addr) < len;
+        let mut bytes = [0; PAGE];
+        let mut done = 0;
+        while done < len {
+            let (from, to) = (from.behind(done), to.behind(done));
+            let left = usize::try_from(len - done).unwrap_or(usize::MAX);
+            let page = split::request_len(to.addr, left, PAGE);
+            let run = if overlap { page } else { left.min(MAX_RUN) };
+            if self.copy_memory(from, to, run).map_err(CopyError::Source)? {
+                done += run as u64;
+                continue;
+            }
+            let bytes = &mut bytes[..page];
+            self.read_all(from.addr, bytes, from.want, from.object)
+                .map_err(CopyError::Source)?;
+            self.write_all(to.addr, bytes, to.want, to.object)
+                .map_err(CopyError::Target)?;
+            done += page as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies `len` bytes if they are not recorded, and come from guest memory and go there.
+    fn copy_memory(&self, from: End, to: End, len: usize) -> Result<bool, DmaError> {
+        let state = self.translated(from.addr)?;
+        let mut egress = Egress::new(state, self.port, self.id);
+        egress.copy((from.addr, from.want), (to.addr, to.want), len)
     }
 
     /// The fabric, ready to take a request to `addr` for `object`.

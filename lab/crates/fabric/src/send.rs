@@ -101,6 +101,17 @@ impl<'a> Egress<'a> {
         Ok(len)
     }
 
+    /// Copies guest memory to guest memory, as reads and writes would; false, and nothing is done, if
+    /// these must be sent.
+    pub fn copy(
+        &mut self,
+        from: (u64, Option<Want>),
+        to: (u64, Option<Want>),
+        len: usize,
+    ) -> Result<bool, DmaError> {
+        direct::copy(&mut self.state, self.port, from, to, len)
+    }
+
     fn port(&self) -> &PortState {
         &self.state.ports[self.port]
     }

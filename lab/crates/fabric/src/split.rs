@@ -18,6 +18,14 @@ pub fn request_len(addr: u64, remaining: usize, max: usize) -> usize {
     remaining.min(0x1000 - in_page).min(max - in_dw)
 }
 
+/// How many requests [`request_len`] makes of `len` bytes at `addr`, which lie within a page.
+pub fn requests(addr: u64, len: usize, max: usize) -> usize {
+    match len {
+        0 => 0,
+        _ => (low(addr, 4) + len).div_ceil(max),
+    }
+}
+
 /// Bytes that the next completion carries for a read whose next byte is at `addr`.
 ///
 /// A read that does not fit into one completion of `max` bytes (Max_Payload_Size) is cut at
@@ -85,14 +93,21 @@ mod tests {
             addr in 0u64..0x1_0000, len in 1usize..20_000, max in (7u32..13).prop_map(|n| 1usize << n),
         ) {
             let (mut at, mut left) = (addr, len);
+            let mut pages = std::collections::BTreeMap::new();
             while left > 0 {
                 let n = request_len(at, left, max);
+                let (_, bytes, count) = pages.entry(at >> 12).or_insert((at, 0, 0));
+                (*bytes, *count) = (*bytes + n, *count + 1);
                 prop_assert!(n > 0 && n <= left);
                 let (first, last) = (at, at + n as u64 - 1);
                 prop_assert_eq!(first >> 12, last >> 12, "crosses 4 KiB");
                 prop_assert!((last / 4 - first / 4 + 1) * 4 <= max as u64, "longer than max");
                 at += n as u64;
                 left -= n;
+            }
+            prop_assert_eq!(requests(addr, 0, max), 0);
+            for (first, bytes, count) in pages.into_values() {
+                prop_assert_eq!(requests(first, bytes, max), count);
             }
         }
 

@@ -55,14 +55,38 @@ impl PortState {
     ///
     /// It never equals the low byte of `steering_tag`, so that a trace cannot mix them up.
     pub fn take_tag(&mut self, steering_tag: Option<u16>) -> u16 {
-        let mask = if self.limits.extended_tag { 0xff } else { 0x1f };
-        loop {
-            let tag = self.next_tag & mask;
-            self.next_tag = tag.wrapping_add(1);
-            if steering_tag.is_none_or(|st| st.to_le_bytes()[0] != tag) {
-                return tag.into();
+        let tag = self.next_tag & self.last_tag();
+        let tag = match steering_tag {
+            Some(st) if st.to_le_bytes()[0] == tag => tag.wrapping_add(1) & self.last_tag(),
+            _ => tag,
+        };
+        self.next_tag = tag.wrapping_add(1);
+        tag.into()
+    }
+
+    /// Takes as many tags as [`PortState::take_tag`] does when it is called `count` times.
+    pub fn take_tags(&mut self, count: usize, steering_tag: Option<u16>) {
+        let Some(last) = count.checked_sub(1) else {
+            return;
+        };
+        // One of them has an effect on the next one only if it passes the steering tag.
+        let tags = usize::from(self.last_tag()) + 1;
+        let first = usize::from(self.take_tag(steering_tag));
+        let skipped = steering_tag.map(|st| usize::from(st.to_le_bytes()[0]));
+        let tag = match skipped.filter(|&skipped| skipped < tags) {
+            None => first + last,
+            // Of the others, counted from behind the one that is skipped.
+            Some(skipped) => {
+                let at = (first + tags - skipped - 1) % tags;
+                skipped + 1 + (at + last) % (tags - 1)
             }
-        }
+        };
+        self.next_tag = (tag % tags + 1).to_le_bytes()[0];
+    }
+
+    /// The largest tag, which is a mask for them, too.
+    fn last_tag(&self) -> u8 {
+        if self.limits.extended_tag { 0xff } else { 0x1f }
     }
 }
 
@@ -182,4 +206,29 @@ impl State {
 /// Byte address within its DW.
 pub fn in_dw(addr: u64) -> usize {
     usize::from(addr.to_le_bytes()[0] & 0b11)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, option, prelude::*};
+
+    proptest! {
+        #[test]
+        fn many_tags_are_taken_as_one_by_one(
+            steps in vec((any::<bool>(), 0usize..600, option::of(0u16..0x140)), 1..8),
+        ) {
+            let new = || PortState::new(Bdf::new(0, 1, 0), None);
+            let (mut one_by_one, mut at_once) = (new(), new());
+            for (extended_tag, count, steering_tag) in steps {
+                one_by_one.limits.extended_tag = extended_tag;
+                at_once.limits.extended_tag = extended_tag;
+                for _ in 0..count {
+                    one_by_one.take_tag(steering_tag);
+                }
+                at_once.take_tags(count, steering_tag);
+                prop_assert_eq!(one_by_one.next_tag, at_once.next_tag);
+            }
+        }
+    }
 }

@@ -5,10 +5,11 @@ mod common;
 
 use common::{BAR, BAR_SIZE, Bench, INITIATOR, RAM, RAM_SIZE, TARGET, write_all};
 use fabric::{
-    AttachError, DmaError, Limits, NoHint, RequesterEnable, StEntries, TagSource, Tph, Want, Width,
+    AttachError, CopyError, DmaError, End, Limits, NoHint, RequesterEnable, StEntries, TagSource,
+    Tph, Want, Width,
     trace::{Destination, Tap},
 };
-use std::os::unix::fs::FileExt;
+use std::{os::unix::fs::FileExt, path::Path};
 use tlp::{CompletionStatus, Hint, Mode, Ph, SteeringTag, Tlp};
 
 const HINT: Hint = Hint {
@@ -321,6 +322,48 @@ fn all_of_it_is_sent_page_by_page() {
         requester.write_all(RAM, &data, None, None),
         Err(DmaError::BusMasterOff)
     ));
+}
+
+#[test]
+fn a_copy_says_which_end_failed() {
+    for tap in [
+        |dir: &Path| Tap::create(dir).unwrap(),
+        |_: &Path| Tap::discard(),
+    ] {
+        let bench = Bench::tapped(Mode::Flit, None, tap);
+        let end = |addr| End {
+            addr,
+            want: None,
+            object: None,
+        };
+        let requester = bench.requester();
+        let data: Vec<u8> = (0..0x9000)
+            .map(|at: u16| (at % 251).to_le_bytes()[0])
+            .collect();
+        bench.ram.write_all_at(&data, 3).unwrap();
+        let (from, to) = (end(RAM + 3), end(RAM + 0x9004));
+        requester.copy(from, to, 0x6000).unwrap();
+        let mut got = vec![0; 0x6000];
+        bench.ram.read_exact_at(&mut got, 0x9004).unwrap();
+        assert!(got[..] == data[..0x6000]);
+
+        requester.copy(from, end(BAR + 1), 10).unwrap();
+        let written = bench.completer.take();
+        let written = written[0].bytes.iter().flatten().copied();
+        assert!(written.eq(data[..10].iter().copied()));
+        let nobody = requester.copy(end(0x10), to, 8).unwrap_err();
+        assert!(matches!(
+            nobody,
+            CopyError::Source(DmaError::Completion { addr: 0x10, .. })
+        ));
+        // Posted.
+        requester.copy(from, end(0x10), 8).unwrap();
+        let none = requester.copy(from, to, 0);
+        assert!(none.is_ok());
+        bench.initiator.set_command(false, true);
+        let off = requester.copy(from, to, 8).unwrap_err();
+        assert!(matches!(off, CopyError::Source(DmaError::BusMasterOff)));
+    }
 }
 
 #[test]

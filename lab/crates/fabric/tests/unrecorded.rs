@@ -6,7 +6,7 @@ mod common;
 
 use common::{BAR, INITIATOR, RAM, RAM_SIZE, TARGET};
 use fabric::{
-    Completer, Fabric, Iommu, Limits, PAGE_SIZE, Port, Requester, RequesterEnable, StEntries,
+    Completer, End, Fabric, Iommu, Limits, PAGE_SIZE, Port, Requester, RequesterEnable, StEntries,
     StMode, TagSource, Tph, Want, Width,
     trace::{BINARY_FILE, Destination, Reader, Tap},
 };
@@ -40,6 +40,11 @@ enum Step {
         len: usize,
         want: Option<Want>,
         all: bool,
+    },
+    Copy {
+        from: End,
+        to: End,
+        len: u64,
     },
     Limits(Limits),
     BusMaster(bool),
@@ -182,6 +187,7 @@ impl Run {
                 }
                 Box::new((read, data))
             }
+            Step::Copy { from, to, len } => Box::new(self.requester.copy(*from, *to, *len)),
             other => {
                 self.change(other);
                 Box::new(())
@@ -204,7 +210,7 @@ impl Run {
             Step::Unmap => self.initiator.unmap_memory(RAM, RAM_SIZE).unwrap(),
             Step::Reset => self.initiator.reset(),
             Step::Renew => self.requester = self.initiator.requester(INITIATOR),
-            Step::Write { .. } | Step::Read { .. } => unreachable!(),
+            Step::Write { .. } | Step::Read { .. } | Step::Copy { .. } => unreachable!(),
         }
     }
 
@@ -303,6 +309,14 @@ fn addr() -> impl Strategy<Value = u64> {
     prop_oneof![8 => around, 8 => RAM..RAM + RAM_SIZE, 1 => end]
 }
 
+fn end() -> impl Strategy<Value = End> {
+    (addr(), want()).prop_map(|(addr, want)| End {
+        addr,
+        want,
+        object: None,
+    })
+}
+
 fn limits() -> impl Strategy<Value = Limits> {
     let size = || (7u32..13).prop_map(|log| 1usize << log);
     (size(), size(), any::<bool>()).prop_map(|(max_payload, max_read_request, extended_tag)| {
@@ -349,6 +363,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(addr, data, want, all)| Step::Write { addr, data, want, all }),
         20 => (addr(), len, want(), any::<bool>())
             .prop_map(|(addr, len, want, all)| Step::Read { addr, len, want, all }),
+        20 => (end(), end(), prop_oneof![0u64..20, 0u64..20_000])
+            .prop_map(|(from, to, len)| Step::Copy { from, to, len }),
         3 => limits().prop_map(Step::Limits),
         1 => prop_oneof![1 => Just(false), 3 => Just(true)].prop_map(Step::BusMaster),
         1 => any::<bool>().prop_map(Step::MemoryEnable),
