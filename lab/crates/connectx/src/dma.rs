@@ -5,13 +5,16 @@
 //! they belong to the object that the driver gave the memory to: a buffer ends with it. A device that writes into memory that was
 //! given back would make the guest crash far from the cause.
 
-use crate::error::Error;
+use crate::error::{CopyError, Error};
 use crate::owner::Owner;
 use devices::Complaints;
-use fabric::{DmaError, Requester, TagSource, Want, Width};
+use fabric::{DmaError, End, Requester, TagSource, Want, Width};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tlp::Ph;
+
+/// Bytes of a page, which no TLP exceeds.
+pub const PAGE: usize = 0x1000;
 
 /// Memory that the driver gave an object: equal pages at any addresses.
 #[derive(Clone, Debug)]
@@ -114,6 +117,28 @@ impl Span {
     pub fn len(self) -> usize {
         self.len
     }
+
+    /// Bytes up to the end of the page in which it begins.
+    pub fn in_page(self) -> usize {
+        let within = self.addr.to_le_bytes();
+        PAGE - usize::from(u16::from_le_bytes([within[0], within[1]])) % PAGE
+    }
+
+    /// Its first `len` bytes, of which it has as many.
+    pub fn front(self, len: usize) -> Self {
+        Self {
+            len: len.min(self.len),
+            ..self
+        }
+    }
+
+    fn end(self, want: Option<Want>) -> End {
+        End {
+            addr: self.addr,
+            want,
+            object: Some(self.owner.into()),
+        }
+    }
 }
 
 /// The hint of a memory key, as its context has it.
@@ -191,6 +216,21 @@ impl Dma {
             .requester
             .write_all(span.addr, data, want, Some(span.owner.into()));
         written.map_err(|source| span.error(source))
+    }
+
+    /// Copies all of `from`, and as many bytes go to the front of `to`.
+    pub fn copy(
+        &self,
+        (from, read): (Span, Option<Want>),
+        (to, write): (Span, Option<Want>),
+    ) -> Result<(), CopyError> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let len = from.len as u64;
+        let copied = self.requester.copy(from.end(read), to.end(write), len);
+        copied.map_err(|error| match error {
+            fabric::CopyError::Source(source) => CopyError::Source(from.error(source)),
+            fabric::CopyError::Target(source) => CopyError::Target(to.error(source)),
+        })
     }
 
     /// Fills `data` from `offset` of `buffer` on.

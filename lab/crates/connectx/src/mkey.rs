@@ -53,14 +53,18 @@ pub enum Access {
 }
 
 impl Access {
-    fn right(self) -> Field {
-        match self {
-            Self::LocalRead => mkc::lr,
-            Self::LocalWrite => mkc::lw,
-            Self::RemoteRead => mkc::rr,
-            Self::RemoteWrite => mkc::rw,
-            Self::Atomic => mkc::a,
-        }
+    /// All of them, and the field of each.
+    const RIGHTS: [(Self, Field); 5] = [
+        (Self::LocalRead, mkc::lr),
+        (Self::LocalWrite, mkc::lw),
+        (Self::RemoteRead, mkc::rr),
+        (Self::RemoteWrite, mkc::rw),
+        (Self::Atomic, mkc::a),
+    ];
+
+    /// Its bit in [`Limits::rights`].
+    const fn bit(self) -> u8 {
+        1 << self as u8
     }
 }
 
@@ -69,6 +73,8 @@ impl Access {
 pub struct Mkey {
     index: u32,
     context: Vec<u8>,
+    /// What the context says, for each access.
+    limits: Limits,
     /// Translations; those beyond the end were never written and are empty.
     table: Vec<u64>,
 }
@@ -85,6 +91,7 @@ impl Mkey {
         let mkey = Self {
             index,
             context: context.to_vec(),
+            limits: Limits::of(context),
             table: pas::parse(list),
         };
         if mkey.table.len() as u64 > mkey.capacity() {
@@ -95,7 +102,7 @@ impl Mkey {
 
     /// Its protection domain.
     pub fn pd(&self) -> u32 {
-        mkc::pd.get32(&self.context)
+        self.limits.pd
     }
 
     /// Entries that it has room for. Tables are written in units of 64 bytes, so there is room for the
@@ -115,22 +122,20 @@ impl Mkey {
         len: u64,
         access: Access,
     ) -> Result<(), ProtectionError> {
-        let get = |field: Field| field.get(&self.context);
-        if u64::from(key & 0xff) != get(mkc::mkey_7_0) || get(mkc::free) != 0 {
+        let limits = &self.limits;
+        if key & 0xff != limits.variant || limits.free {
             return Err(ProtectionError::Key);
         }
-        if u64::from(pd) != get(mkc::pd) {
+        if pd != limits.pd {
             return Err(ProtectionError::Domain);
         }
-        if get(access.right()) == 0 {
+        if limits.rights & access.bit() == 0 {
             return Err(ProtectionError::Right);
         }
         let end = addr.checked_add(len).ok_or(ProtectionError::Bounds)?;
-        if get(mkc::length64) == 0 {
-            let start = get(mkc::start_addr);
-            let last = start
-                .checked_add(get(mkc::len))
-                .ok_or(ProtectionError::Bounds)?;
+        if let Some(bytes) = limits.len {
+            let start = limits.start;
+            let last = start.checked_add(bytes).ok_or(ProtectionError::Bounds)?;
             if addr < start || end > last {
                 return Err(ProtectionError::Bounds);
             }
@@ -138,14 +143,14 @@ impl Mkey {
         Ok(())
     }
 
-    /// The front of `len` bytes at `addr` that lies in one piece.
+    /// The front of `len` bytes at `addr` that lies in one piece: in as many pages as follow one
+    /// another.
     pub fn span(&self, addr: u64, len: usize, write: bool) -> Result<Span, ProtectionError> {
         let owner = Owner::Mkey(self.index);
-        if mode(&self.context) == Mode::Physical {
+        let Some(shift) = self.limits.page_shift else {
             return Ok(Span::new(owner, addr, len));
-        }
-        let start = mkc::start_addr.get(&self.context);
-        let shift = mkc::log_page_size.get32(&self.context);
+        };
+        let start = self.limits.start;
         let page = 1u64
             .checked_shl(shift)
             .ok_or(ProtectionError::Translation)?;
@@ -154,32 +159,35 @@ impl Mkey {
             .checked_sub(start)
             .and_then(|at| at.checked_add(start % page))
             .ok_or(ProtectionError::Translation)?;
-        let entry = usize::try_from(at / page)
+        let entries = usize::try_from(at / page)
             .ok()
-            .and_then(|number| self.table.get(number).copied())
+            .and_then(|number| self.table.get(number..))
             .ok_or(ProtectionError::Translation)?;
         let needed = if write { WRITABLE } else { READABLE };
-        if entry & needed == 0 {
-            return Err(ProtectionError::Translation);
-        }
+        let mut pages = entries
+            .iter()
+            .take_while(|&entry| entry & needed != 0)
+            .map(|&entry| entry & !FLAGS);
+        let first = pages.next().ok_or(ProtectionError::Translation)?;
         let within = at % page;
-        let room = usize::try_from(page - within).unwrap_or(usize::MAX);
-        let base = (entry & !FLAGS)
+        let base = first
             .checked_add(within)
             .ok_or(ProtectionError::Translation)?;
+        let (mut last, mut room) = (first, page - within);
+        for next in pages {
+            if room >= len as u64 || last.checked_add(page) != Some(next) {
+                break;
+            }
+            last = next;
+            room += page;
+        }
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
         Ok(Span::new(owner, base, len.min(room)))
     }
 
     /// The hint of requests through it.
     pub fn hint(&self) -> Option<KeyHint> {
-        if !mkc::pcie_tph_en.is_set(&self.context) {
-            return None;
-        }
-        let byte = |field: Field| field.get(&self.context).to_le_bytes()[0];
-        Some(KeyHint {
-            ph: Ph::from_bits(byte(mkc::pcie_tph_ph)),
-            index: byte(mkc::pcie_tph_steering_tag_index),
-        })
+        self.limits.hint
     }
 
     /// Whether `umr` may be applied by a queue pair of domain `pd`; `privileged` if it is the driver's
@@ -236,6 +244,48 @@ impl Mkey {
         if umr.mask >> MASK_RELAXED_READ & 1 != 0 {
             let value = mkc::relaxed_ordering_read.get(&umr.context);
             mkc::relaxed_ordering_read.set(&mut self.context, value);
+        }
+        self.limits = Limits::of(&self.context);
+    }
+}
+
+/// What the context of a key says about each access, taken out of it when it is written.
+#[derive(Debug)]
+struct Limits {
+    /// Low byte of the key.
+    variant: u32,
+    free: bool,
+    pd: u32,
+    /// A bit for each [`Access`] that it allows.
+    rights: u8,
+    start: u64,
+    /// Bytes from there on; none if it reaches everything.
+    len: Option<u64>,
+    /// A page has two to the power of this bytes; none if it does not translate.
+    page_shift: Option<u32>,
+    hint: Option<KeyHint>,
+}
+
+impl Limits {
+    fn of(context: &[u8]) -> Self {
+        let byte = |field: Field| field.get(context).to_le_bytes()[0];
+        let rights = Access::RIGHTS
+            .iter()
+            .filter(|(_, field)| field.is_set(context));
+        let hint = KeyHint {
+            ph: Ph::from_bits(byte(mkc::pcie_tph_ph)),
+            index: byte(mkc::pcie_tph_steering_tag_index),
+        };
+        Self {
+            variant: mkc::mkey_7_0.get32(context),
+            free: mkc::free.is_set(context),
+            pd: mkc::pd.get32(context),
+            rights: rights.fold(0, |rights, (access, _)| rights | access.bit()),
+            start: mkc::start_addr.get(context),
+            len: (!mkc::length64.is_set(context)).then(|| mkc::len.get(context)),
+            page_shift: (mode(context) != Mode::Physical)
+                .then(|| mkc::log_page_size.get32(context)),
+            hint: mkc::pcie_tph_en.is_set(context).then_some(hint),
         }
     }
 }
@@ -396,6 +446,41 @@ mod tests {
             span(at - 0x801, 1, false),
             Err(ProtectionError::Translation)
         );
+    }
+
+    #[test]
+    fn pages_that_follow_one_another_are_one_piece() {
+        let entries = [0x8003, 0x9003, 0xa003, 0xc003, 0xd001, 0x7003];
+        let context = context(&[
+            (mkc::access_mode_1_0, 1),
+            (mkc::start_addr, 0x800),
+            (mkc::log_page_size, 12),
+            (mkc::translations_octword_size, 4),
+        ]);
+        let mkey = Mkey::new(1, &context, &list(&entries)).unwrap();
+        for (addr, len, write, expected) in [
+            (0x800, 0x6000, true, (0x8800, 0x2800)),
+            (0x800, 0x1000, true, (0x8800, 0x1000)),
+            (0x1fff, 0x6000, true, (0x9fff, 0x1001)),
+            (0x3000, 0x6000, false, (0xc000, 0x2000)),
+            (0x3000, 0x6000, true, (0xc000, 0x1000)),
+            (0x5ff0, 0x6000, false, (0x7ff0, 0x10)),
+        ] {
+            let span = mkey.span(addr, len, write).unwrap();
+            assert_eq!((span.addr(), span.len()), expected, "{len:#x} at {addr:#x}");
+        }
+    }
+
+    #[test]
+    fn the_last_page_of_all_is_followed_by_none() {
+        let last = !0xfff | 3;
+        let context = context(&[
+            (mkc::access_mode_1_0, 1),
+            (mkc::log_page_size, 12),
+            (mkc::translations_octword_size, 4),
+        ]);
+        let mkey = Mkey::new(1, &context, &list(&[last, 3])).unwrap();
+        assert_eq!(mkey.span(0, 0x2000, true).unwrap().len(), 0x1000);
     }
 
     #[test]

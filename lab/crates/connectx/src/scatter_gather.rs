@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Scatter and gather: messages in memory that data segments name by its keys.
 
-use crate::dma::Dma;
+use crate::dma::{Dma, PAGE, Span};
 use crate::error::{CopyError, Error, ProtectionError};
 use crate::mkey::{Access, Mkey};
 use crate::table::Table;
 use crate::wqe::{DataSegment, Sge};
-
-/// Bytes that are on their way at a time, at most: what no TLP exceeds.
-const CHUNK: usize = 0x1000;
+use fabric::{MAX_RUN, Want};
 
 /// What reads and writes the memory of keys.
 #[derive(Clone, Copy)]
@@ -95,29 +93,72 @@ impl ScatterGather<'_> {
         at: u64,
         len: u64,
     ) -> Result<(), CopyError> {
-        let mut bytes = [0; CHUNK];
+        let mut bytes = [0; PAGE];
         let mut done = 0;
         while done < len {
-            // Cut where a TLP of the target is cut anyway.
+            let left = len - done;
+            if let Some((from, to)) = self.runs((source, done), (target, at + done), left) {
+                self.dma.copy(from, to)?;
+                done += from.0.len() as u64;
+                continue;
+            }
+            // Piece by piece, and cut where a TLP of the target is cut anyway.
             let room = match place(target, at + done) {
-                Ok(Place::Sge(sge)) => CHUNK - in_page(sge.addr),
-                Ok(Place::Inline(_)) => CHUNK,
+                Ok(Place::Sge(sge)) => PAGE - in_page(sge.addr),
+                Ok(Place::Inline(_)) => PAGE,
                 Err(error) => return Err(CopyError::Target(error.into())),
             };
-            let chunk = &mut bytes[..at_most(len - done, room)];
-            self.read(source, done, chunk).map_err(CopyError::Source)?;
-            self.write(target, at + done, chunk)
+            let bytes = &mut bytes[..at_most(left, room)];
+            self.read(source, done, bytes).map_err(CopyError::Source)?;
+            self.write(target, at + done, bytes)
                 .map_err(CopyError::Target)?;
-            done += chunk.len() as u64;
+            done += bytes.len() as u64;
         }
         Ok(())
     }
+
+    /// Memory in one piece at both places, as much of `left` bytes as there is up to the end of a
+    /// page of the target; none if that is less than a page.
+    fn runs(&self, source: At<'_>, target: At<'_>, left: u64) -> Option<(Run, Run)> {
+        let most = at_most(left, MAX_RUN);
+        let ((from, read), (to, write)) = (
+            self.run(source, most, false)?,
+            self.run(target, most, true)?,
+        );
+        let len = from.len().min(to.len());
+        let first = to.in_page().min(most);
+        // What is left of the last page.
+        let rest = if len as u64 == left {
+            0
+        } else {
+            len.checked_sub(first)? % PAGE
+        };
+        let len = len - rest;
+        (len >= first).then(|| ((from.front(len), read), (to.front(len), write)))
+    }
+
+    /// The memory in one piece at a place, and the hint of requests for it; none if something is
+    /// inline, or not there.
+    fn run(&self, (segments, at): At<'_>, left: usize, write: bool) -> Option<Run> {
+        let Ok(Place::Sge(sge)) = place(segments, at) else {
+            return None;
+        };
+        let mkey = self.mkey(sge.key).ok()?;
+        let span = mkey.span(sge.addr, at_most(sge.len, left), write).ok()?;
+        Some((span, self.dma.want(mkey.hint())))
+    }
 }
+
+/// A byte of a message.
+type At<'a> = (&'a [DataSegment], u64);
+
+/// Memory in one piece, and the hint of requests for it.
+type Run = (Span, Option<Want>);
 
 fn in_page(addr: u64) -> usize {
     // Less than a page.
     #[allow(clippy::cast_possible_truncation)]
-    let within = (addr % CHUNK as u64) as usize;
+    let within = (addr % PAGE as u64) as usize;
     within
 }
 

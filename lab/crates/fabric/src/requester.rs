@@ -140,7 +140,11 @@ impl Requester {
             let (from, to) = (from.behind(done), to.behind(done));
             let left = usize::try_from(len - done).unwrap_or(usize::MAX);
             let page = split::request_len(to.addr, left, PAGE);
-            let run = if overlap { page } else { left.min(MAX_RUN) };
+            let run = if overlap {
+                page
+            } else {
+                split::run_len(to.addr, left, MAX_RUN)
+            };
             if self.copy_memory(from, to, run).map_err(CopyError::Source)? {
                 done += run as u64;
                 continue;

@@ -18,6 +18,16 @@ pub fn request_len(addr: u64, remaining: usize, max: usize) -> usize {
     remaining.min(0x1000 - in_page).min(max - in_dw)
 }
 
+/// Bytes of `remaining` at `addr` that are moved at a time: `max` at most, and up to the end of a page if
+/// not all. `max` is a page or more.
+pub fn run_len(addr: u64, remaining: usize, max: usize) -> usize {
+    if remaining <= max {
+        remaining
+    } else {
+        max - low(addr.wrapping_add(max as u64), 0x1000)
+    }
+}
+
 /// How many requests [`request_len`] makes of `len` bytes at `addr`, which lie within a page.
 pub fn requests(addr: u64, len: usize, max: usize) -> usize {
     match len {
@@ -76,6 +86,19 @@ mod tests {
         // A first DW that is not whole still counts as one.
         assert_eq!(request_len(0x1003, 300, 128), 125);
         assert_eq!(request_len(u64::MAX, 8, 128), 1);
+    }
+
+    #[test]
+    fn a_run_ends_with_a_page_or_with_all() {
+        for (addr, remaining, expected) in [
+            (0x1000, 0x10000, 0x4000),
+            (0x1801, 0x10000, 0x37ff),
+            (0x1801, 0x4001, 0x37ff),
+            (0x1801, 0x4000, 0x4000),
+            (0x1801, 1, 1),
+        ] {
+            assert_eq!(run_len(addr, remaining, 0x4000), expected, "{addr:#x}");
+        }
     }
 
     #[test]

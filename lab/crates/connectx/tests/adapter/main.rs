@@ -14,6 +14,7 @@ mod events;
 mod faults;
 mod hints;
 mod keys;
+mod messages;
 mod protection;
 mod shared;
 mod transfers;
