@@ -78,6 +78,7 @@ local f = {
 	st_ext = ProtoField.bool("tlp.st.ext", "Steering tag has 16 bits"),
 	ph = ProtoField.uint8("tlp.ph", "Processing hint", base.DEC, HINTS),
 	data = ProtoField.bytes("tlp.data", "Data"),
+	missing = ProtoField.uint32("tlp.missing", "Data not captured (bytes)"),
 }
 proto.fields = f
 
@@ -88,6 +89,8 @@ local e = {
 		expert.group.MALFORMED, expert.severity.ERROR),
 	unmodelled = ProtoExpert.new("tlp.unmodelled", "Not modelled",
 		expert.group.UNDECODED, expert.severity.WARN),
+	uncaptured = ProtoExpert.new("tlp.uncaptured", "Payload not captured",
+		expert.group.COMMENTS_GROUP, expert.severity.NOTE),
 	nobody = ProtoExpert.new("tlp.nobody", "Nobody took the request",
 		expert.group.RESPONSE_CODE, expert.severity.NOTE),
 }
@@ -218,6 +221,12 @@ function Packet:payload()
 	local have, need = self.tvb:len() - self.at, 0
 	if self.form.data then
 		need = self.length * 4
+	end
+	if self.missing > 0 and have + self.missing == need then
+		self.tree:add_proto_expert_info(e.uncaptured,
+			string.format("payload not captured: %d bytes of %d", self.missing, need))
+		self:implied(f.missing, self.missing)
+		need = have
 	end
 	if have < need then
 		self:malformed("truncated: %d bytes of data of %d", have, need)
@@ -575,7 +584,9 @@ function proto.dissector(tvb, pinfo, root)
 		tree:add_proto_expert_info(e.malformed, "truncated: no TLP")
 		return
 	end
-	local packet = setmetatable({ tvb = tlp, tree = tree, at = 0 }, Packet)
+	-- A trace with a snaplen lacks payload.
+	local missing = tvb:reported_len() - tvb:len()
+	local packet = setmetatable({ tvb = tlp, tree = tree, at = 0, missing = missing }, Packet)
 	if flit then
 		packet:flit()
 	else

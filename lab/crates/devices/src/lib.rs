@@ -28,6 +28,7 @@
 //!     crash: Default::default(),
 //!     trace_dir: Some("out/demo".into()), // must exist; gets trace.pcapng
 //!     trace_limit: fabric::trace::DEFAULT_LIMIT,
+//!     trace_snaplen: None,
 //!     endpoints: vec![
 //!         Endpoint {
 //!             name: "initiator".into(),

@@ -10,7 +10,7 @@ use crate::{
 };
 use fabric::{
     AttachError, Fabric,
-    trace::{Tap, TapError},
+    trace::{Options, Tap, TapError},
 };
 use std::{
     io,
@@ -41,6 +41,9 @@ pub struct Topology {
     pub trace_dir: Option<PathBuf>,
     /// About how many bytes the trace may have; what is beyond is counted only.
     pub trace_limit: u64,
+    /// How many bytes of a packet the trace captures, if not all: see
+    /// [`Options::snaplen`](fabric::trace::Options::snaplen).
+    pub trace_snaplen: Option<usize>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
 }
@@ -143,7 +146,11 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
         Some(dir) => {
             let endpoints = topology.endpoints.iter();
             let paths = endpoints.map(|endpoint| (endpoint.name.clone(), endpoint.path.clone()));
-            Tap::limited(dir, topology.trace_limit)?.placed(paths)
+            let options = Options {
+                limit: topology.trace_limit,
+                snaplen: topology.trace_snaplen,
+            };
+            Tap::with(dir, options)?.placed(paths)
         }
         None => Tap::discard(),
     };

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{BAR, BAR_SIZE, Bench, RAM, records, write_all};
+use common::{BAR, BAR_SIZE, Bench, RAM, limited, records, write_all};
 use fabric::{
     DmaError, Want,
     trace::{
-        BINARY_FILE, HEADER_LEN, Object, ObjectKind, ReadError, Reader, Record, Sender, Tap,
-        TapError, extract, finish,
+        BINARY_FILE, HEADER_LEN, MIN_SNAPLEN, Object, ObjectKind, Options, ReadError, Reader,
+        Record, Sender, Tap, TapError, extract, finish,
     },
 };
 use proptest::{collection::vec, prelude::*};
@@ -30,7 +30,7 @@ use std::{
     sync::LazyLock,
     time::SystemTime,
 };
-use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
+use tlp::{Bdf, Hint, Mode, Ph, SteeringTag, Tlp};
 
 fn traffic(bench: &Bench) {
     let hint = Hint {
@@ -275,7 +275,7 @@ fn a_part_of_a_trace_is_a_trace() {
 
 #[test]
 fn a_part_says_what_the_trace_lacks() {
-    let bench = Bench::tapped(Mode::Flit, None, |dir| Tap::limited(dir, 4096).unwrap());
+    let bench = Bench::tapped(Mode::Flit, None, |dir| limited(dir, 4096));
     for _ in 0..100 {
         bench.requester().write(BAR, &[0; 8], None).unwrap();
     }
@@ -420,7 +420,7 @@ fn a_trace_has_a_limit_and_says_what_is_beyond_it() {
     const LIMIT: u64 = 20_000;
     for mode in [Mode::Flit, Mode::NonFlit] {
         let whole = Bench::new(mode);
-        let limited = Bench::tapped(mode, None, |dir| Tap::limited(dir, LIMIT).unwrap());
+        let limited = Bench::tapped(mode, None, |dir| limited(dir, LIMIT));
         for bench in [&whole, &limited] {
             let requester = bench.requester();
             for at in 0..BAR_SIZE / 0x1000 {
@@ -466,4 +466,93 @@ fn a_trace_within_its_limit_lacks_nothing() {
     let mut reader = Reader::open(&bench.path()).unwrap();
     assert_eq!(reader.by_ref().count(), 4);
     assert_eq!(reader.unrecorded(), 0);
+}
+
+fn snapped(dir: &Path, snaplen: usize) -> Result<Tap, TapError> {
+    let options = Options {
+        snaplen: Some(snaplen),
+        ..Options::default()
+    };
+    Tap::with(dir, options)
+}
+
+#[test]
+fn a_snaplen_leaves_payload_out_of_the_trace_and_nothing_else() {
+    for mode in [Mode::Flit, Mode::NonFlit] {
+        for snaplen in [MIN_SNAPLEN, 60] {
+            let whole = Bench::new(mode);
+            let cut = Bench::tapped(mode, None, |dir| snapped(dir, snaplen).unwrap());
+            for bench in [&whole, &cut] {
+                traffic(bench);
+                let tag = SteeringTag::Ext(0xbef0);
+                let hint = Hint {
+                    ph: Ph::Target,
+                    tag,
+                };
+                write_all(&bench.requester(), BAR + 3, &[7; 300], Some(hint));
+                write_all(&bench.requester(), RAM + 1, &[8; 300], None);
+                let mut got = [0; 200];
+                bench.requester().read(RAM + 2, &mut got).unwrap();
+                assert_eq!(got, [8; 200], "what travels is whole");
+            }
+            assert_eq!(whole.completer.take(), cut.completer.take());
+            let (all, some) = (whole.trace(), cut.trace());
+            assert_eq!(all.len(), some.len());
+            let mut missing = 0;
+            for (all, some) in all.iter().zip(&some) {
+                let captured = all.bytes.len().min(snaplen - HEADER_LEN);
+                assert_eq!(some.bytes, all.bytes[..captured]);
+                assert_eq!(some.missing, all.bytes.len() - captured);
+                let (tlp, front) = (all.tlp().unwrap(), some.tlp().unwrap());
+                let there = tlp.payload().len() - some.missing;
+                assert_eq!(front.payload(), &tlp.payload()[..there]);
+                match (tlp, front) {
+                    (Tlp::MemRead(all), Tlp::MemRead(some))
+                    | (Tlp::MemWrite(all, _), Tlp::MemWrite(some, _)) => assert_eq!(all, some),
+                    (Tlp::Completion(all, _), Tlp::Completion(some, _)) => assert_eq!(all, some),
+                    other => panic!("{other:?}"),
+                }
+                let says = some.to_string();
+                let dwords = format!("... payload not captured: {} dwords", some.missing / 4);
+                assert_eq!(says.contains(&dwords), some.missing > 0, "{says}");
+                assert!(!says.contains("truncated"), "{says}");
+                missing += some.missing;
+            }
+            assert!(missing > 300);
+
+            let (path, part) = (cut.path(), cut.dir.path().join("part"));
+            extract(&path, &part, |_| true).unwrap();
+            assert_eq!(records(&part), some, "a part of it lacks the same");
+        }
+    }
+}
+
+#[test]
+fn a_packet_that_lacks_something_else_is_no_tlp() {
+    let bench = Bench::tapped(Mode::Flit, None, |dir| snapped(dir, 32).unwrap());
+    bench.requester().write(BAR, &[7; 64], None).unwrap();
+    let [record] = &bench.trace()[..] else {
+        panic!("one TLP")
+    };
+    assert!(record.tlp().is_ok());
+    for missing in [0, record.missing - 4, record.missing + 4] {
+        let record = Record {
+            missing,
+            ..record.clone()
+        };
+        assert!(record.tlp().is_err(), "{missing}");
+    }
+}
+
+#[test]
+fn a_snaplen_that_cuts_headers_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for snaplen in [0, MIN_SNAPLEN - 4, MIN_SNAPLEN + 2, usize::MAX] {
+        let refused = snapped(dir.path(), snaplen).err();
+        let Some(TapError::Snaplen(named)) = refused else {
+            panic!("{snaplen}: {refused:?}")
+        };
+        assert_eq!(named, snaplen);
+    }
+    assert!(!dir.path().join(BINARY_FILE).exists());
 }

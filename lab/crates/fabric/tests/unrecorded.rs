@@ -392,7 +392,7 @@ proptest! {
             Run::new(mode, translating, tap(&dir), dir)
         };
         let mut recorded = new(&|dir| Tap::create(dir.path()).unwrap());
-        let mut limited = new(&|dir| Tap::limited(dir.path(), limit).unwrap());
+        let mut limited = new(&|dir| common::limited(dir.path(), limit));
         let mut unrecorded = new(&|_| Tap::discard());
         for step in &steps {
             let seen = recorded.step(step);

@@ -45,6 +45,7 @@ fn record(number: u64, mode: Mode, write: &Tlp<'_>) -> Record {
         },
         mode,
         bytes,
+        missing: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 //! Headers of flit mode. What is not in the public capture comes from [`crate::assumptions`].
 
 use crate::assumptions as a;
-use crate::wire::{self, Dw, Form, Headers, reserved, unsupported};
+use crate::wire::{self, Dw, Extent, Form, Headers, reserved, unsupported};
 use crate::{
     Bdf, CompletionHeader, CompletionStatus, DecodeError, Hint, MemRequest, Mode, Ph, SteeringTag,
     Tlp,
@@ -328,7 +328,8 @@ pub(crate) const fn completion_dw(form: Form, header: &CompletionHeader) -> usiz
     form.header_dw() + CplOhcA::of(header).is_some() as usize
 }
 
-pub(crate) fn parse(bytes: &[u8]) -> Result<Tlp<'_>, DecodeError> {
+/// The packet, and how many bytes its length field announces.
+pub(crate) fn parse(bytes: &[u8], extent: Extent) -> Result<(Tlp<'_>, usize), DecodeError> {
     let (dws, _) = bytes.as_chunks::<4>();
     let need = |dws_needed: usize| DecodeError::Truncated {
         need: dws_needed * 4,
@@ -344,7 +345,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Tlp<'_>, DecodeError> {
     let base = form.header_dw();
     let headers = base + dw0.ohc().count_ones() as usize;
     let (header, ohcs) = dws.get(..headers).ok_or(need(headers))?.split_at(base);
-    let payload = wire::payload(bytes, headers, form, dw0.length())?;
+    let payload = wire::payload(bytes, headers, form, dw0.length(), extent)?;
+    let (payload, announced) = (payload.bytes, payload.announced);
 
     unsupported("EP", Dw1(header[1]).ep().into())?;
     let mut ohcs = ohcs.iter().copied();
@@ -360,15 +362,16 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Tlp<'_>, DecodeError> {
     };
     if form.is_completion() {
         unsupported("OHC-B of a completion", ohc_b.is_some().into())?;
-        let header = parse_completion(form, dw0, header, ohc_a.map(CplOhcA), payload.len())?;
-        return Ok(Tlp::Completion(header, payload));
+        let header = parse_completion(form, dw0, header, ohc_a.map(CplOhcA), announced)?;
+        return Ok((Tlp::Completion(header, payload), announced));
     }
     let request = parse_request(form, dw0, header, ohc_a.map(RequestOhcA), ohc_b.map(OhcB))?;
-    Ok(if form.is_read() {
+    let tlp = if form.is_read() {
         Tlp::MemRead(request)
     } else {
         Tlp::MemWrite(request, payload)
-    })
+    };
+    Ok((tlp, announced))
 }
 
 fn parse_request(

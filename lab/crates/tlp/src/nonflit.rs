@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Headers of non-flit mode.
 
-use crate::wire::{self, Dw, Form, Headers, reserved, unsupported};
+use crate::wire::{self, Dw, Extent, Form, Headers, reserved, unsupported};
 use crate::{
     Bdf, CompletionHeader, CompletionStatus, DecodeError, EncodeError, Hint, MemRequest, Mode, Ph,
     SteeringTag, Tlp,
@@ -214,7 +214,8 @@ pub(crate) const fn request_dw(form: Form, request: &MemRequest) -> usize {
     form.header_dw() + prefixed as usize
 }
 
-pub(crate) fn parse(bytes: &[u8]) -> Result<Tlp<'_>, DecodeError> {
+/// The packet, and how many bytes its length field announces.
+pub(crate) fn parse(bytes: &[u8], extent: Extent) -> Result<(Tlp<'_>, usize), DecodeError> {
     let (dws, _) = bytes.as_chunks::<4>();
     let need = |dws_needed: usize| DecodeError::Truncated {
         need: dws_needed * 4,
@@ -238,20 +239,20 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Tlp<'_>, DecodeError> {
             return Err(DecodeError::PrefixWithoutHint);
         }
     }
-    let payload = wire::payload(bytes, headers, form, dw0.length())?;
+    let payload = wire::payload(bytes, headers, form, dw0.length(), extent)?;
+    let (payload, announced) = (payload.bytes, payload.announced);
 
     if form.is_completion() {
-        return Ok(Tlp::Completion(
-            parse_completion(dw0, header, payload.len())?,
-            payload,
-        ));
+        let header = parse_completion(dw0, header, announced)?;
+        return Ok((Tlp::Completion(header, payload), announced));
     }
     let request = parse_request(form, dw0, header, prefix)?;
-    Ok(if form.is_read() {
+    let tlp = if form.is_read() {
         Tlp::MemRead(request)
     } else {
         Tlp::MemWrite(request, payload)
-    })
+    };
+    Ok((tlp, announced))
 }
 
 /// Refuses what this crate does not carry: digest, poison, address type, reserved bits.

@@ -36,6 +36,7 @@ pub struct Analyzer<'a> {
     bytes: &'a [u8],
     mode: Mode,
     payload_limit: usize,
+    captured_only: bool,
 }
 
 impl<'a> Analyzer<'a> {
@@ -47,6 +48,7 @@ impl<'a> Analyzer<'a> {
             bytes,
             mode,
             payload_limit: 0,
+            captured_only: false,
         }
     }
 
@@ -54,6 +56,13 @@ impl<'a> Analyzer<'a> {
     #[must_use]
     pub const fn with_payload(mut self, limit: usize) -> Self {
         self.payload_limit = limit;
+        self
+    }
+
+    /// What is missing of the payload was on the wire, but was not captured.
+    #[must_use]
+    pub const fn captured_only(mut self) -> Self {
+        self.captured_only = true;
         self
     }
 }
@@ -78,7 +87,7 @@ impl fmt::Display for Analyzer<'_> {
             }
             Err(Stop::Fmt(error)) => return Err(error),
         };
-        lines.payload(announced, self.payload_limit)?;
+        lines.payload(announced, self.payload_limit, self.captured_only)?;
         if !odd.is_empty() {
             lines.note(format_args!("{} more bytes", odd.len()))?;
         }
@@ -354,7 +363,7 @@ impl Lines<'_, '_, '_> {
         Ok(())
     }
 
-    fn payload(&mut self, announced: usize, limit: usize) -> fmt::Result {
+    fn payload(&mut self, announced: usize, limit: usize, captured_only: bool) -> fmt::Result {
         let present = announced.min(self.rest.len());
         let (payload, behind) = self.rest.split_at(present);
         let shown = present.min(limit);
@@ -364,10 +373,12 @@ impl Lines<'_, '_, '_> {
         if limit > 0 && present > shown {
             self.note(format_args!("{} more dwords of data", present - shown))?;
         }
-        if present < announced {
+        let missing = announced - present;
+        if missing > 0 && captured_only {
+            self.note(format_args!("payload not captured: {missing} dwords"))?;
+        } else if missing > 0 {
             self.note(format_args!(
-                "TLP is truncated: {} dwords of data missing",
-                announced - present
+                "TLP is truncated: {missing} dwords of data missing"
             ))?;
         }
         if !behind.is_empty() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The packets themselves.
 
-use crate::wire::{Form, Headers, MAX_HEADERS_LEN};
+use crate::wire::{Extent, Form, Headers, MAX_HEADERS_LEN};
 use crate::{CompletionHeader, DecodeError, EncodeError, MemRequest, flit, nonflit};
 use core::fmt;
 
@@ -97,9 +97,24 @@ impl<'a> Tlp<'a> {
     /// It is strict: a reserved code or bit, or a field that this crate does not model (digest,
     /// poison, address type, PASID, trailer, other OHCs) is an error, never ignored.
     pub fn decode(bytes: &'a [u8], mode: Mode) -> Result<Self, DecodeError> {
+        let (tlp, _) = Self::parse(bytes, mode, Extent::Whole)?;
+        Ok(tlp)
+    }
+
+    /// Reads the one packet whose front `bytes` holds, all headers at least, as an analyzer keeps it
+    /// that does not capture whole payloads. Returns it with as much of its payload as there is, and how
+    /// many bytes of that are missing.
+    ///
+    /// It is as strict as [`Tlp::decode`] otherwise.
+    pub fn decode_cut(bytes: &'a [u8], mode: Mode) -> Result<(Self, usize), DecodeError> {
+        let (tlp, announced) = Self::parse(bytes, mode, Extent::Cut)?;
+        Ok((tlp, announced - tlp.payload().len()))
+    }
+
+    fn parse(bytes: &'a [u8], mode: Mode, extent: Extent) -> Result<(Self, usize), DecodeError> {
         match mode {
-            Mode::NonFlit => nonflit::parse(bytes),
-            Mode::Flit => flit::parse(bytes),
+            Mode::NonFlit => nonflit::parse(bytes, extent),
+            Mode::Flit => flit::parse(bytes, extent),
         }
     }
 

@@ -153,28 +153,51 @@ pub(crate) fn address(form: Form, header: &[Dw]) -> Result<(u64, u8), DecodeErro
     Ok((addr, (low & 0b11) as u8))
 }
 
-/// What follows the `headers` DWs: as many bytes as the length field announces, no more, no less.
+/// Whether all bytes of a packet are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    /// The payload may end early.
+    Cut,
+}
+
+/// What follows the headers.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// How many bytes the length field announces.
+    pub(crate) announced: usize,
+}
+
+/// What follows the `headers` DWs: as many bytes as the length field announces, no more, and no less
+/// unless the packet may be cut.
 pub(crate) fn payload(
     bytes: &[u8],
     headers: usize,
     form: Form,
     len_dw: u16,
-) -> Result<&[u8], DecodeError> {
+    extent: Extent,
+) -> Result<Payload<'_>, DecodeError> {
     let start = headers * 4;
-    let len = start
-        + if form.has_payload() {
-            usize::from(len_dw) * 4
-        } else {
-            0
-        };
+    let announced = if form.has_payload() {
+        usize::from(len_dw) * 4
+    } else {
+        0
+    };
+    let len = start + announced;
     if bytes.len() > len {
         return Err(DecodeError::TrailingBytes {
             len,
             extra: bytes.len() - len,
         });
     }
-    bytes.get(start..len).ok_or(DecodeError::Truncated {
+    let end = match extent {
+        Extent::Whole => len,
+        Extent::Cut => bytes.len(),
+    };
+    let bytes = bytes.get(start..end).ok_or(DecodeError::Truncated {
         need: len,
         have: bytes.len(),
-    })
+    })?;
+    Ok(Payload { bytes, announced })
 }

@@ -97,9 +97,9 @@ pub fn run(command: &TraceCommand, to: &mut dyn Write) -> Result<(), TraceError>
 mod tests {
     use super::*;
     use crate::conclude::PAGE_FILE;
-    use crate::testing::{send, sender};
+    use crate::testing::{ID, send, sender};
     use clap::Parser;
-    use fabric::trace::{BINARY_FILE, Tap};
+    use fabric::trace::{BINARY_FILE, Options, Tap};
     use std::fs;
     use std::path::Path;
 
@@ -157,9 +157,40 @@ mod tests {
     }
 
     #[test]
+    fn payload_that_was_not_captured_is_said_to_be_so_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            snaplen: Some(32),
+            ..Options::default()
+        };
+        let port = sender(Tap::with(dir.path(), options).unwrap());
+        port.requester(ID).write(0x1000, &[7; 64], None).unwrap();
+        drop(port);
+        let file = dir.path().join(BINARY_FILE);
+        let list = run(&["list"], &file).unwrap();
+        assert!(
+            list.contains("... payload not captured: 13 dwords"),
+            "{list}"
+        );
+        let summary = summarize(&file, &Filter::default()).unwrap();
+        assert_eq!((summary.total.bytes, summary.undecoded), (64, 0));
+        assert_eq!(
+            summary.remarks(),
+            [
+                "1 requests were taken by nobody",
+                "payload not captured: 52 bytes",
+            ]
+        );
+    }
+
+    #[test]
     fn sums_say_what_the_trace_lacks() {
         let dir = tempfile::tempdir().unwrap();
-        let port = sender(Tap::limited(dir.path(), 4096).unwrap());
+        let options = Options {
+            limit: 4096,
+            ..Options::default()
+        };
+        let port = sender(Tap::with(dir.path(), options).unwrap());
         send(&port, 100);
         drop(port);
         let file = dir.path().join(BINARY_FILE);

@@ -58,7 +58,7 @@ fn conclude_up_to(dir: &Path, text_max: u64) -> Result<(), TraceError> {
 mod tests {
     use super::*;
     use crate::testing::{send, sender};
-    use fabric::trace::Tap;
+    use fabric::trace::{Options, Tap};
 
     fn text(dir: &Path) -> String {
         fs::read_to_string(dir.join(TEXT_FILE)).unwrap()
@@ -100,7 +100,11 @@ mod tests {
     #[test]
     fn the_text_says_what_is_not_in_the_trace() {
         let dir = tempfile::tempdir().unwrap();
-        let port = sender(Tap::limited(dir.path(), 4096).unwrap());
+        let options = Options {
+            limit: 4096,
+            ..Options::default()
+        };
+        let port = sender(Tap::with(dir.path(), options).unwrap());
         send(&port, 100);
         drop(port);
         conclude(dir.path()).unwrap();

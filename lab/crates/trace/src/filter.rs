@@ -177,6 +177,7 @@ mod tests {
             mode: Mode::Flit,
             object,
             bytes,
+            missing: 0,
         }
     }
 

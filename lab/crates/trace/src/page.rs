@@ -458,7 +458,7 @@ fn tlps(page: &mut String, contents: &Contents, colours: &Colours) {
                     format!("<code>{:#x}</code>", request.addr())
                 }),
             tlp.as_ref()
-                .map_or_else(|_| String::new(), |tlp| bytes(tlp).to_string()),
+                .map_or_else(|_| String::new(), |tlp| bytes(record, tlp).to_string()),
             hint.map_or_else(String::new, |hint| format!("{}{hint}", swatch(colour))),
             record
                 .object

@@ -121,6 +121,8 @@ pub struct Summary {
     pub unsupported: u64,
     /// What cannot be decoded.
     pub undecoded: u64,
+    /// Bytes of payload that were not captured.
+    pub missing: u64,
     /// Who sent what to whom, and with which hints.
     pub flows: BTreeMap<Flow, BTreeMap<Option<Tagged>, Amount>>,
     pages: BTreeMap<(String, Option<Tagged>, u64), Amount>,
@@ -130,7 +132,7 @@ impl Summary {
     /// Adds one TLP.
     pub fn add(&mut self, record: &Record) {
         let tlp = record.tlp();
-        let bytes = tlp.as_ref().map_or(0, bytes);
+        let bytes = tlp.as_ref().map_or(0, |tlp| bytes(record, tlp));
         let hint = tlp.as_ref().ok().and_then(hint).map(Tagged::from);
         self.total.add(record.number, bytes);
         let (first, last) = self.times.unwrap_or((record.time, record.time));
@@ -140,6 +142,7 @@ impl Summary {
         }
         self.unsupported += u64::from(record.is_unsupported());
         self.undecoded += u64::from(tlp.is_err());
+        self.missing += record.missing as u64;
         let to = receiver(record);
         if let (Destination::To { bar: Some(_), .. }, Some(request)) =
             (&record.to, tlp.as_ref().ok().and_then(request))
@@ -219,13 +222,14 @@ pub fn receiver(record: &Record) -> String {
     }
 }
 
-/// Bytes that a TLP carries, or asks for.
+/// Bytes that a record's TLP carries, captured or not, or asks for.
 #[must_use]
-pub fn bytes(tlp: &Tlp<'_>) -> u64 {
-    match tlp {
-        Tlp::MemRead(request) => request.len_bytes() as u64,
-        _ => tlp.payload().len() as u64,
-    }
+pub fn bytes(record: &Record, tlp: &Tlp<'_>) -> u64 {
+    let bytes = match tlp {
+        Tlp::MemRead(request) => request.len_bytes(),
+        _ => tlp.payload().len() + record.missing,
+    };
+    bytes as u64
 }
 
 /// The kind of a TLP, without the length of its address.
@@ -328,6 +332,9 @@ impl Summary {
         if self.undecoded > 0 {
             remarks.push(format!("{} packets cannot be decoded", self.undecoded));
         }
+        if self.missing > 0 {
+            remarks.push(format!("payload not captured: {} bytes", self.missing));
+        }
         if self.unrecorded > 0 {
             remarks.push(format!(
                 "{} more TLPs were not recorded: the trace had reached its limit",
@@ -397,6 +404,7 @@ mod tests {
             mode: Mode::NonFlit,
             object: None,
             bytes,
+            missing: 0,
         }
     }
 

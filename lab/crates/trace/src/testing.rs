@@ -5,7 +5,7 @@ use fabric::trace::Tap;
 use fabric::{Fabric, Port};
 use tlp::{Bdf, Mode};
 
-const ID: Bdf = Bdf::new(0, 0x10, 0);
+pub const ID: Bdf = Bdf::new(0, 0x10, 0);
 
 /// A sender whose TLPs nobody takes, which a trace shows as well.
 pub fn sender(tap: Tap) -> Port {

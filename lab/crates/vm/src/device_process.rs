@@ -76,6 +76,7 @@ impl DeviceProcess {
             .arg("--topology")
             .arg(topology)
             .arg(format!("--trace-limit={}", devices.trace_limit))
+            .args(devices.snaplen.map(|bytes| format!("--snaplen={bytes}")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_file);

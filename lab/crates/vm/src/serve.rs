@@ -95,6 +95,7 @@ pub fn serve(args: ServeArgs) -> Result<(), ServeError> {
         crash,
         trace_dir: limit.map(|_| args.trace),
         trace_limit: limit.unwrap_or_default(),
+        trace_snaplen: devices.snaplen,
         endpoints: endpoints(&devices.topology, &args.dir),
     })?;
     let mut stdout = io::stdout();
@@ -225,6 +226,7 @@ mod tests {
             crash: Arc::default(),
             trace_dir: Some(dir.path().into()),
             trace_limit: 1 << 20,
+            trace_snaplen: None,
             endpoints,
         })
         .unwrap();

@@ -104,6 +104,8 @@ pub struct Devices {
     pub topology: Topology,
     /// Most MiB of their trace.
     pub trace_limit: TraceLimit,
+    /// How many bytes of each packet it captures, if not all.
+    pub snaplen: Option<usize>,
 }
 
 impl From<Topology> for Devices {
@@ -111,6 +113,7 @@ impl From<Topology> for Devices {
         Self {
             topology,
             trace_limit: TraceLimit::default(),
+            snaplen: None,
         }
     }
 }

@@ -77,6 +77,7 @@ impl Lab {
             crash: Arc::default(),
             trace_dir: records.then(|| dir.path().to_owned()),
             trace_limit: fabric::trace::DEFAULT_LIMIT,
+            trace_snaplen: None,
             endpoints: vec![Endpoint {
                 name: name.clone(),
                 socket: socket.clone(),

@@ -71,6 +71,7 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
         crash: std::sync::Arc::default(),
         trace_dir: Some(dir.to_owned()),
         trace_limit: fabric::trace::DEFAULT_LIMIT,
+        trace_snaplen: None,
         endpoints: vec![
             endpoint("initiator", 0x10, Box::new(InitiatorConfig::Extended)),
             endpoint(

@@ -20,13 +20,16 @@
 //!
 //! A completion is for the object of its request.
 //!
+//! With a [`snaplen`](Options::snaplen), no more of a packet's data is captured. It is more than the
+//! headers need, so that only payload is missing; the packet tells how long it was.
+//!
 //! # Its end
 //!
 //! Each packet is in the file before its TLP is delivered, whatever becomes of the process. Until the
 //! process has ended well, the newest packets are not in their place, but where [`Reader`] finds them;
 //! [`finish`] makes a file for other programs of what a killed process left.
 //!
-//! A trace has a limit ([`DEFAULT_LIMIT`], [`Tap::limited`]). The TLP that finds no room and all that
+//! A trace has a limit ([`DEFAULT_LIMIT`], [`Options::limit`]). The TLP that finds no room and all that
 //! follow it travel unrecorded. The trace then ends with a statistics block of interface 0, which says
 //! how many they are: [`Reader::unrecorded`].
 //!
@@ -53,7 +56,7 @@ pub use header::HEADER_LEN;
 pub use object::{Object, ObjectKind};
 pub use reader::{ReadError, Reader, Sender, extract, finish};
 pub use record::{Destination, Record};
-pub use tap::{Tap, TapError};
+pub use tap::{MIN_SNAPLEN, Options, Tap, TapError};
 
 /// Name of the interface that stands for the root complex and guest memory.
 pub const HOST: &str = "host";

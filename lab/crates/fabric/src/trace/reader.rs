@@ -283,6 +283,9 @@ fn to_record(
         mode: header.mode,
         object: header.object,
         bytes: bytes.to_vec(),
+        missing: usize::try_from(packet.original_len)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(packet.data.len()),
     })
 }
 

@@ -26,8 +26,11 @@ pub struct Record {
     pub mode: Mode,
     /// What the request is for, or that which a completion answers, if the sender says so.
     pub object: Option<Object>,
-    /// The TLP as on the wire.
+    /// The TLP as on the wire, as far as it was captured: its headers, and what [`super::Options::snaplen`]
+    /// leaves of its payload.
     pub bytes: Vec<u8>,
+    /// How many bytes of its payload were not captured.
+    pub missing: usize,
 }
 
 /// Where a TLP went.
@@ -45,15 +48,32 @@ pub enum Destination {
 }
 
 impl Record {
-    /// The TLP, decoded from the recorded bytes.
+    /// The TLP, decoded from the recorded bytes. Its payload is what was captured of it.
     pub fn tlp(&self) -> Result<Tlp<'_>, DecodeError> {
-        Tlp::decode(&self.bytes, self.mode)
+        if self.missing == 0 {
+            return Tlp::decode(&self.bytes, self.mode);
+        }
+        let (tlp, missing) = Tlp::decode_cut(&self.bytes, self.mode)?;
+        if missing == self.missing {
+            return Ok(tlp);
+        }
+        // What was captured is not the front of what was on the wire.
+        let have = self.bytes.len() + self.missing;
+        Err(DecodeError::Truncated {
+            need: self.bytes.len() + missing,
+            have,
+        })
     }
 
     /// The analyzer's lines alone, without payload.
     #[must_use]
     pub const fn analyzer(&self) -> Analyzer<'_> {
-        Analyzer::new(self.bytes.as_slice(), self.mode)
+        let analyzer = Analyzer::new(self.bytes.as_slice(), self.mode);
+        if self.missing == 0 {
+            analyzer
+        } else {
+            analyzer.captured_only()
+        }
     }
 
     /// True if no one took the request.

@@ -50,6 +50,33 @@ pub enum TapError {
         /// Why.
         source: io::Error,
     },
+    /// Headers would be cut, or a DW.
+    #[error("snaplen of {0} bytes: it must be {MIN_SNAPLEN} at least, and whole DWs")]
+    Snaplen(usize),
+}
+
+/// The least [`Options::snaplen`]: what stands in front of a TLP, and its longest headers.
+pub const MIN_SNAPLEN: usize = HEADER_LEN + MAX_HEADERS_LEN;
+
+/// How much a trace keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// About how many bytes the trace may have: the TLP that finds no room and all that follow it are
+    /// counted only.
+    pub limit: u64,
+    /// How many bytes of a packet's data are captured, [`MIN_SNAPLEN`] at least, in whole DWs; all
+    /// unless it is said.
+    pub snaplen: Option<usize>,
+}
+
+/// [`DEFAULT_LIMIT`], and whole packets.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limit: DEFAULT_LIMIT,
+            snaplen: None,
+        }
+    }
 }
 
 /// Records what travels on a fabric.
@@ -66,6 +93,8 @@ struct Trace {
     blocks: PcapNgWriter<Vec<u8>>,
     /// Most bytes of the file, but for senders that come later.
     limit: u64,
+    /// Most bytes of a packet's data.
+    snaplen: Option<usize>,
     /// Nanoseconds since 1970 when the current call began.
     now: u64,
     /// What the current call is for.
@@ -84,13 +113,17 @@ struct Beyond {
 impl Tap {
     /// A tap that writes the trace into the existing directory `dir`, replacing an older one.
     pub fn create(dir: &Path) -> Result<Self, TapError> {
-        Self::limited(dir, DEFAULT_LIMIT)
+        Self::with(dir, Options::default())
     }
 
-    /// The same with a trace of about `limit` bytes at most.
-    ///
-    /// The TLP that finds no room and all that follow it are counted only.
-    pub fn limited(dir: &Path, limit: u64) -> Result<Self, TapError> {
+    /// The same with a trace that keeps what `options` say.
+    pub fn with(dir: &Path, options: Options) -> Result<Self, TapError> {
+        let Options { limit, snaplen } = options;
+        if let Some(snaplen) = snaplen
+            && (snaplen < MIN_SNAPLEN || !snaplen.is_multiple_of(4))
+        {
+            return Err(TapError::Snaplen(snaplen));
+        }
         let path = dir.join(BINARY_FILE);
         let begin = || -> io::Result<Self> {
             let file = Append::create(&path, limit.saturating_add(SENDERS_LEN))?;
@@ -99,6 +132,7 @@ impl Tap {
                 file,
                 blocks: blocks.map_err(into_io)?,
                 limit,
+                snaplen,
                 now: 0,
                 object: None,
                 beyond: None,
@@ -244,7 +278,8 @@ impl Trace {
         options.push(InterfaceDescriptionOption::IfTsResol(9));
         let interface = InterfaceDescriptionBlock {
             linktype: DataLink::USER0,
-            snaplen: 0,
+            // 0 stands for no limit.
+            snaplen: u32::try_from(self.snaplen.unwrap_or_default()).map_err(io::Error::other)?,
             options,
         };
         self.block(interface).map(drop)
@@ -274,12 +309,14 @@ impl Trace {
         payload: &[u8],
     ) -> io::Result<bool> {
         let data_len = HEADER_LEN + headers.len() + payload.len();
-        let block_len = PACKET_HEAD + data_len + PACKET_TAIL;
+        let captured = self.snaplen.map_or(data_len, |most| data_len.min(most));
+        let payload = &payload[..payload.len() - (data_len - captured)];
+        let block_len = PACKET_HEAD + captured + PACKET_TAIL;
         if self.file.len() + block_len as u64 + STATISTICS_LEN > self.limit {
             return Ok(false);
         }
         let word = |value| u32::try_from(value).map_err(io::Error::other);
-        let (block_len, data_len) = (word(block_len)?.to_le_bytes(), word(data_len)?);
+        let block_len = word(block_len)?.to_le_bytes();
         let (high, low) = ((self.now >> 32) as u32, (self.now & 0xffff_ffff) as u32);
         let mut head = [[0; 4]; (PACKET_HEAD + HEADER_LEN + MAX_HEADERS_LEN) / 4];
         head[0] = PACKET.to_le_bytes();
@@ -287,9 +324,8 @@ impl Trace {
         head[2] = word(interface)?.to_le_bytes();
         head[3] = high.to_le_bytes();
         head[4] = low.to_le_bytes();
-        // Captured, and on the wire.
-        head[5] = data_len.to_le_bytes();
-        head[6] = data_len.to_le_bytes();
+        head[5] = word(captured)?.to_le_bytes();
+        head[6] = word(data_len)?.to_le_bytes();
         let head = head.as_flattened_mut();
         let (tlp, end) = (
             PACKET_HEAD + HEADER_LEN,

@@ -6,7 +6,7 @@
 
 use fabric::{
     Completer, Fabric, Iommu, Port, Requester, RequesterEnable, Tph, Want,
-    trace::{BINARY_FILE, Reader, Record, Tap},
+    trace::{BINARY_FILE, Options, Reader, Record, Tap},
 };
 use std::{
     fs::File,
@@ -143,6 +143,15 @@ impl Bench {
 
 pub fn records(trace: &Path) -> Vec<Record> {
     Reader::open(trace).unwrap().map(Result::unwrap).collect()
+}
+
+/// A tap of a trace with this limit.
+pub fn limited(dir: &Path, limit: u64) -> Tap {
+    let options = Options {
+        limit,
+        ..Options::default()
+    };
+    Tap::with(dir, options).unwrap()
 }
 
 /// Sends all of `data`; returns the number of TLPs.

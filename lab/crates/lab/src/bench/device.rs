@@ -36,6 +36,7 @@ pub fn start(
     let devices = Devices {
         topology: preset::T1_RDMA.clone(),
         trace_limit: if traced { TRACE } else { NO_TRACE },
+        snaplen: None,
     };
     let process = DeviceProcess::start(setup, devices, DevicesEnd::default(), out, interrupt)?;
     let placed = process.placed();

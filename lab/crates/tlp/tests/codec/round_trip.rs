@@ -39,6 +39,34 @@ proptest! {
         prop_assert_eq!(parts, encode(&tlp, mode));
     }
 
+    /// Wherever in its payload a packet is cut, its headers say what they said, and what is missing is
+    /// known; nothing is made of less than the headers.
+    #[test]
+    fn a_cut_packet_is_known_by_its_headers(
+        packet in packet().prop_map(nonflit),
+        mode in mode(),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let tlp = packet.tlp();
+        let wire = encode(&tlp, mode);
+        let headers = wire.len() - tlp.payload().len();
+        let there = at.index(wire.len() + 1);
+        let decoded = Tlp::decode_cut(&wire[..there], mode);
+        if there < headers {
+            prop_assert!(decoded.is_err());
+            return Ok(());
+        }
+        let front = &wire[headers..there];
+        let expected = match tlp {
+            Tlp::MemRead(request) => Tlp::MemRead(request),
+            Tlp::MemWrite(request, _) => Tlp::MemWrite(request, front),
+            Tlp::Completion(header, _) => Tlp::Completion(header, front),
+        };
+        prop_assert_eq!(decoded, Ok((expected, wire.len() - there)));
+        let longer = [&wire[..], &[0; 4]].concat();
+        prop_assert!(Tlp::decode_cut(&longer, mode).is_err());
+    }
+
     /// Hints alone, so that the tag's 16 bits and its namespace are drawn densely.
     #[test]
     fn hints(hint in hint(), mode in mode(), len_dw in 1..9u16) {

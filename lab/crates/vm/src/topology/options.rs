@@ -71,6 +71,10 @@ pub struct DevicesArgs {
     /// Most MiB of the trace, 0 for none: what is beyond is counted only
     #[arg(long, value_name = "MIB", default_value_t)]
     pub trace_limit: TraceLimit,
+    /// Keep N bytes of each packet in the trace: 32 are all headers without payload; a multiple of 4
+    /// [default: all]
+    #[arg(long, value_name = "N")]
+    pub snaplen: Option<usize>,
 }
 
 /// An option is about something that the topology has not.
@@ -145,6 +149,7 @@ impl DevicesArgs {
         Ok(Devices {
             topology,
             trace_limit: self.trace_limit,
+            snaplen: self.snaplen,
         })
     }
 }
@@ -264,5 +269,11 @@ mod tests {
         assert_eq!(limit(&[]), Some(256 << 20));
         assert_eq!(limit(&["--trace-limit", "3"]), Some(3 << 20));
         assert_eq!(limit(&["--trace-limit", "0"]), None);
+    }
+
+    #[test]
+    fn a_trace_has_whole_packets_unless_it_is_said() {
+        assert_eq!(parse(&[]).unwrap().snaplen, None);
+        assert_eq!(parse(&["--snaplen", "32"]).unwrap().snaplen, Some(32));
     }
 }
