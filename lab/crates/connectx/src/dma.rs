@@ -8,7 +8,7 @@
 use crate::error::{CopyError, Error};
 use crate::owner::Owner;
 use devices::Complaints;
-use fabric::{DmaError, End, Requester, TagSource, Want, Width};
+use fabric::{End, Requester, TagSource, Want, Width};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tlp::Ph;
@@ -95,7 +95,7 @@ pub struct Span {
 }
 
 impl Span {
-    fn error(self, source: DmaError) -> Error {
+    fn error(self, source: fabric::Error) -> Error {
         Error::Dma {
             owner: self.owner,
             source,

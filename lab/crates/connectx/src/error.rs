@@ -2,7 +2,6 @@
 //! Why memory is not accessed.
 
 use crate::owner::Owner;
-use fabric::DmaError;
 use thiserror::Error;
 
 /// Why memory is not accessed.
@@ -24,7 +23,7 @@ pub enum Error {
         /// The object.
         owner: Owner,
         /// Why.
-        source: DmaError,
+        source: fabric::Error,
     },
     /// A memory key does not allow it.
     #[error(transparent)]

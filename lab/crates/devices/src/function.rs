@@ -10,7 +10,7 @@ use crate::{
     config::{self, ConfigSpace, Event, TphRequester},
     interrupt::Interrupt,
 };
-use fabric::{MapError, Port};
+use fabric::{Error, Port};
 use std::{fs::File, io, os::fd::RawFd, sync::Arc};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE, VFIO_PCI_CONFIG_REGION_INDEX,
@@ -191,7 +191,7 @@ impl Function {
     }
 
     /// An error is the client's to hear and the log's to keep.
-    fn logged(&self, result: Result<(), MapError>) -> io::Result<()> {
+    fn logged(&self, result: Result<(), Error>) -> io::Result<()> {
         result.map_err(|error| {
             log::error!("{}: {error}", self.name);
             io::Error::other(error)
@@ -304,7 +304,7 @@ fn within(offset: u64, len: usize, size: u64) -> bool {
 mod tests {
     use super::*;
     use crate::config::{CompleterType, ConfigBuilder, Identity, MsiX, Pcie};
-    use fabric::{DmaError, Fabric, Iommu, trace::Tap};
+    use fabric::{Fabric, Iommu, trace::Tap};
     use std::sync::Mutex;
     use tlp::{Bdf, Mode};
 
@@ -378,10 +378,10 @@ mod tests {
             let after = function.port.requester(ID);
             assert!(matches!(
                 after.read(0, &mut [0; 4]),
-                Err(DmaError::BusMasterOff)
+                Err(Error::BusMasterOff)
             ));
             enable(&mut function);
-            assert!(matches!(before.read(0, &mut [0; 4]), Err(DmaError::Reset)));
+            assert!(matches!(before.read(0, &mut [0; 4]), Err(Error::Reset)));
             after.read(0, &mut [0; 4]).unwrap();
         }
     }
@@ -392,7 +392,7 @@ mod tests {
         function.disconnect();
         enable(&mut function);
         let read = function.port.requester(ID).read(0, &mut [0; 4]);
-        assert!(matches!(read, Err(DmaError::Completion { .. })));
+        assert!(matches!(read, Err(Error::Completion { .. })));
     }
 
     #[test]
@@ -411,7 +411,7 @@ mod tests {
         );
         function.dma_unmap(DmaUnmapFlags::UNMAP_ALL, 0, 0).unwrap();
         let read = function.port.requester(ID).read(0, &mut [0; 4]);
-        assert!(matches!(read, Err(DmaError::Completion { .. })));
+        assert!(matches!(read, Err(Error::Completion { .. })));
     }
 
     /// Translates every page to itself; keeps which ones.

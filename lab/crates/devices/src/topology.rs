@@ -9,8 +9,8 @@ use crate::{
     vtd::VtD,
 };
 use fabric::{
-    AttachError, Fabric,
-    trace::{Options, Tap, TapError},
+    Fabric,
+    trace::{Options, Tap},
 };
 use std::{
     io,
@@ -69,14 +69,14 @@ pub struct Endpoint {
 pub enum Error {
     /// The traces cannot be written.
     #[error(transparent)]
-    Tap(#[from] TapError),
+    Tap(fabric::Error),
     /// The endpoint cannot be attached to the fabric.
     #[error("endpoint {name}: {source}")]
     Attach {
         /// The endpoint.
         name: String,
         /// Why.
-        source: AttachError,
+        source: fabric::Error,
     },
     /// The device cannot be built.
     #[error("endpoint {name}: {source}")]
@@ -150,7 +150,7 @@ pub fn serve(topology: &Topology) -> Result<Running, Error> {
                 limit: topology.trace_limit,
                 snaplen: topology.trace_snaplen,
             };
-            Tap::with(dir, options)?.placed(paths)
+            Tap::with(dir, options).map_err(Error::Tap)?.placed(paths)
         }
         None => Tap::discard(),
     };

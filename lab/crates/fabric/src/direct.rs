@@ -7,7 +7,7 @@
 //! since each is an event for the completer.
 
 use crate::{
-    DmaError, Want,
+    Error, Want,
     split::{self, RCB_HOST},
     state::{MAX_PAYLOAD, State, in_dw},
 };
@@ -21,7 +21,7 @@ pub fn write(
     addr: u64,
     data: &[u8],
     want: Option<Want>,
-) -> Result<bool, DmaError> {
+) -> Result<bool, Error> {
     let memory = memory(state, port, addr, data.len(), true);
     if memory.is_none_or(|memory| memory.write_slice(data, 0).is_err()) {
         return Ok(false);
@@ -40,7 +40,7 @@ pub fn read(
     addr: u64,
     data: &mut [u8],
     want: Option<Want>,
-) -> Result<bool, DmaError> {
+) -> Result<bool, Error> {
     let memory = memory(state, port, addr, data.len(), false);
     if memory.is_none_or(|memory| memory.read_slice(data, 0).is_err()) {
         return Ok(false);
@@ -60,7 +60,7 @@ pub fn copy(
     (from, read): (u64, Option<Want>),
     (to, write): (u64, Option<Want>),
     len: usize,
-) -> Result<bool, DmaError> {
+) -> Result<bool, Error> {
     let Some(source) = memory(state, port, from, len, false) else {
         return Ok(false);
     };

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can go wrong on the fabric.
 
-use std::io;
-use thiserror::Error;
-use tlp::{CompletionStatus, DecodeError, EncodeError, FieldError};
+use crate::trace::MIN_SNAPLEN;
+use std::{io, path::PathBuf};
+use tlp::{CompletionStatus, EncodeError, FieldError};
 
-/// Why a DMA did not take place, or a read brought no data.
-#[derive(Debug, Error)]
-pub enum DmaError {
+/// Why something did not take place on the fabric.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
     /// COMMAND.Bus Master Enable is off: the function may not send requests.
     #[error("bus mastering is off (COMMAND.BME = 0)")]
     BusMasterOff,
@@ -24,16 +24,10 @@ pub enum DmaError {
     },
     /// Address and length make no TLP.
     #[error("no TLP for this request: {0}")]
-    Field(#[from] FieldError),
+    Request(#[from] FieldError),
     /// The request cannot be put on a link of this mode.
     #[error("cannot encode the TLP: {0}")]
     Encode(#[from] EncodeError),
-    /// The bytes that were sent are not a TLP: a fault of the codec.
-    #[error("cannot decode the TLP that was sent: {0}")]
-    Decode(#[from] DecodeError),
-    /// A TLP decodes as another one than was sent: a fault of the codec.
-    #[error("a TLP decodes as another one than was sent")]
-    Codec,
     /// The IOMMU could not be asked.
     #[error("cannot translate {addr:#x}: {source}")]
     Translate {
@@ -42,31 +36,20 @@ pub enum DmaError {
         /// Why.
         source: io::Error,
     },
-    /// The tap cannot record. A TLP that is not recorded is not delivered either.
-    #[error("cannot record the TLP: {0}")]
-    Trace(#[from] io::Error),
-}
+    /// The tap cannot record. What is not recorded is not delivered either.
+    #[error("cannot record: {0}")]
+    Record(#[from] io::Error),
 
-/// Why an endpoint cannot be attached.
-#[derive(Debug, Error)]
-pub enum AttachError {
     /// Traces name endpoints; two of the same name could not be told apart.
     #[error("an endpoint named {0:?} is attached already")]
     NameTaken(String),
     /// The trace format numbers endpoints with one byte.
     #[error("no room for another endpoint: a fabric has at most {0}")]
     Full(usize),
-    /// The tap cannot record the new endpoint.
-    #[error("cannot record the endpoint: {0}")]
-    Trace(#[from] io::Error),
-}
 
-/// Why an address range cannot be mapped or unmapped for DMA.
-#[derive(Debug, Error)]
-pub enum MapError {
-    /// The range is empty, or does not fit the address space.
+    /// What is to be mapped is empty, or does not fit the address space.
     #[error("DMA range {addr:#x}+{size:#x} is not a range")]
-    Range {
+    NoRange {
         /// First byte, as the requester addresses it.
         addr: u64,
         /// Bytes.
@@ -82,7 +65,7 @@ pub enum MapError {
     },
     /// A range can only be unmapped as a whole.
     #[error("DMA range {addr:#x}+{size:#x} cuts a mapping in two")]
-    Partial {
+    PartOfMapping {
         /// First byte, as the requester addresses it.
         addr: u64,
         /// Bytes.
@@ -102,7 +85,7 @@ pub enum MapError {
     },
     /// The length of the file cannot be found out.
     #[error("cannot examine the file for DMA range {addr:#x}+{size:#x}: {source}")]
-    File {
+    Examine {
         /// First byte, as the requester addresses it.
         addr: u64,
         /// Bytes.
@@ -112,7 +95,7 @@ pub enum MapError {
     },
     /// The file cannot be mapped.
     #[error("cannot map DMA range {addr:#x}+{size:#x}: {source}")]
-    Mmap {
+    Map {
         /// First byte, as the requester addresses it.
         addr: u64,
         /// Bytes.
@@ -120,4 +103,16 @@ pub enum MapError {
         /// What the mapping failed with.
         source: vm_memory::mmap::MmapRegionError,
     },
+
+    /// The trace cannot be begun.
+    #[error("cannot write the trace {path}: {source}")]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Headers would be cut, or a DW.
+    #[error("snaplen of {0} bytes: it must be {MIN_SNAPLEN} at least, and whole DWs")]
+    Snaplen(usize),
 }

@@ -34,10 +34,10 @@
 mod bars;
 mod completer;
 mod direct;
+mod dma_map;
 mod error;
 mod hint;
 mod iommu;
-mod memory;
 mod port;
 mod requester;
 mod send;
@@ -46,7 +46,7 @@ mod state;
 pub mod trace;
 
 pub use completer::Completer;
-pub use error::{AttachError, DmaError, MapError};
+pub use error::Error;
 pub use hint::{NoHint, RequesterEnable, StEntries, StMode, TagSource, Tph, Want, Width};
 pub use iommu::{Iommu, PAGE_SIZE};
 pub use port::{Fabric, Limits, Port};

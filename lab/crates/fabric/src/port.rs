@@ -2,7 +2,7 @@
 //! The fabric, and what a function tells it.
 
 use crate::{
-    AttachError, Completer, Iommu, MapError, NoHint, Requester, Tph, Want,
+    Completer, Error, Iommu, NoHint, Requester, Tph, Want,
     hint::Gate,
     state::{PortState, State},
     trace::Tap,
@@ -42,14 +42,14 @@ impl Fabric {
         name: &str,
         id: Bdf,
         completer: Option<Arc<dyn Completer>>,
-    ) -> Result<Port, AttachError> {
+    ) -> Result<Port, Error> {
         let mut state = self.lock();
         if state.tap.has_sender(name) {
-            return Err(AttachError::NameTaken(name.to_owned()));
+            return Err(Error::NameTaken(name.to_owned()));
         }
         let number = state.ports.len();
         if number >= MAX_PORTS {
-            return Err(AttachError::Full(MAX_PORTS));
+            return Err(Error::Full(MAX_PORTS));
         }
         state.tap.add_sender(name)?;
         state.ports.push(PortState::new(id, completer));
@@ -143,14 +143,14 @@ impl Port {
         file: File,
         offset: u64,
         writable: bool,
-    ) -> Result<(), MapError> {
+    ) -> Result<(), Error> {
         self.with(|port| port.memory.insert(addr, size, file, offset, writable))
     }
 
     /// Maps something for this function's DMA that is no shared memory: a ROM or somebody's BAR.
     ///
     /// It matters behind an IOMMU only, which says what it is; else BARs are where they are placed.
-    pub fn map_device(&self, addr: u64, size: u64, writable: bool) -> Result<(), MapError> {
+    pub fn map_device(&self, addr: u64, size: u64, writable: bool) -> Result<(), Error> {
         let mut state = self.fabric.lock();
         if state.iommu.is_none() {
             return Ok(());
@@ -161,7 +161,7 @@ impl Port {
     }
 
     /// Unmaps what is mapped within a range; there need not be anything.
-    pub fn unmap_memory(&self, addr: u64, size: u64) -> Result<(), MapError> {
+    pub fn unmap_memory(&self, addr: u64, size: u64) -> Result<(), Error> {
         self.with(|port| port.memory.remove(addr, size))
     }
 

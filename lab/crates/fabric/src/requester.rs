@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sending requests.
 
-use crate::{DmaError, Fabric, Want, send::Egress, split, state::State, trace::Object};
+use crate::{Error, Fabric, Want, send::Egress, split, state::State, trace::Object};
 use std::sync::MutexGuard;
-use thiserror::Error;
 use tlp::Bdf;
 
 /// Bytes that one call of [`Requester::copy`] moves at most before it lets others send.
@@ -30,14 +29,14 @@ impl End {
 }
 
 /// At which end a copy failed, and why.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// It could not be read.
     #[error("at its source: {0}")]
-    Source(#[source] DmaError),
+    Source(#[source] Error),
     /// It could not be written.
     #[error("at its target: {0}")]
-    Target(#[source] DmaError),
+    Target(#[source] Error),
 }
 
 /// Sends one function's requests.
@@ -66,12 +65,12 @@ impl Requester {
     ///
     /// `Ok` means that the TLP was sent. Writes are posted: that nobody took it shows in the trace
     /// only.
-    pub fn write(&self, addr: u64, data: &[u8], want: Option<Want>) -> Result<usize, DmaError> {
+    pub fn write(&self, addr: u64, data: &[u8], want: Option<Want>) -> Result<usize, Error> {
         self.egress(addr, None)?.write(addr, data, want)
     }
 
     /// Emits one memory read at `addr` for the front of `data`; returns how many bytes came back.
-    pub fn read(&self, addr: u64, data: &mut [u8]) -> Result<usize, DmaError> {
+    pub fn read(&self, addr: u64, data: &mut [u8]) -> Result<usize, Error> {
         self.read_with(addr, data, None)
     }
 
@@ -81,7 +80,7 @@ impl Requester {
         addr: u64,
         data: &mut [u8],
         want: Option<Want>,
-    ) -> Result<usize, DmaError> {
+    ) -> Result<usize, Error> {
         self.egress(addr, None)?.read(addr, data, want)
     }
 
@@ -95,7 +94,7 @@ impl Requester {
         data: &[u8],
         want: Option<Want>,
         object: Option<Object>,
-    ) -> Result<(), DmaError> {
+    ) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
             let at = addr.wrapping_add(done as u64);
@@ -115,7 +114,7 @@ impl Requester {
         data: &mut [u8],
         want: Option<Want>,
         object: Option<Object>,
-    ) -> Result<(), DmaError> {
+    ) -> Result<(), Error> {
         let mut done = 0;
         while done < data.len() {
             let at = addr.wrapping_add(done as u64);
@@ -160,29 +159,29 @@ impl Requester {
     }
 
     /// Copies `len` bytes if they are not recorded, and come from guest memory and go there.
-    fn copy_memory(&self, from: End, to: End, len: usize) -> Result<bool, DmaError> {
+    fn copy_memory(&self, from: End, to: End, len: usize) -> Result<bool, Error> {
         let state = self.translated(from.addr)?;
         let mut egress = Egress::new(state, self.port, self.id);
         egress.copy((from.addr, from.want), (to.addr, to.want), len)
     }
 
     /// The fabric, ready to take a request to `addr` for `object`.
-    fn egress(&self, addr: u64, object: Option<Object>) -> Result<Egress<'_>, DmaError> {
+    fn egress(&self, addr: u64, object: Option<Object>) -> Result<Egress<'_>, Error> {
         let mut state = self.translated(addr)?;
         state.tap.tick(object)?;
         Ok(Egress::new(state, self.port, self.id))
     }
 
     /// The fabric, locked and with the gates open, and the translation for `addr` known.
-    fn translated(&self, addr: u64) -> Result<MutexGuard<'_, State>, DmaError> {
+    fn translated(&self, addr: u64) -> Result<MutexGuard<'_, State>, Error> {
         loop {
             let state = self.fabric.lock();
             let port = &state.ports[self.port];
             if port.epoch != self.epoch {
-                return Err(DmaError::Reset);
+                return Err(Error::Reset);
             }
             if !port.bus_master {
-                return Err(DmaError::BusMasterOff);
+                return Err(Error::BusMasterOff);
             }
             let Some(iommu) = &state.iommu else {
                 return Ok(state);
@@ -195,7 +194,7 @@ impl Requester {
             drop(state);
             let translation = iommu
                 .translate(self.id, page.addr)
-                .map_err(|source| DmaError::Translate { addr, source })?;
+                .map_err(|source| Error::Translate { addr, source })?;
             self.fabric.lock().ports[self.port]
                 .memory
                 .learn(page, translation);

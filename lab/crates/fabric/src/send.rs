@@ -2,7 +2,7 @@
 //! The way of a request, from what a function wants to what became of it.
 
 use crate::{
-    DmaError, Want, direct,
+    Error, Want, direct,
     split::{self, RCB_ENDPOINT, RCB_HOST},
     state::{HOST, MAX_PAYLOAD, PortState, State, Target, in_dw},
     trace::Tap,
@@ -30,7 +30,7 @@ impl<'a> Egress<'a> {
     }
 
     /// Sends one memory write: as many bytes of `data` as one TLP takes.
-    pub fn write(&mut self, addr: u64, data: &[u8], want: Option<Want>) -> Result<usize, DmaError> {
+    pub fn write(&mut self, addr: u64, data: &[u8], want: Option<Want>) -> Result<usize, Error> {
         let data = &data[..self.write_len(addr, data.len())];
         if !direct::write(&mut self.state, self.port, addr, data, want)? {
             let hint = self.hint(want);
@@ -45,7 +45,7 @@ impl<'a> Egress<'a> {
         addr: u64,
         data: &[u8],
         want: Option<Want>,
-    ) -> Result<usize, DmaError> {
+    ) -> Result<usize, Error> {
         let data = &data[..split::request_len(addr, data.len(), MAX_PAYLOAD)];
         if direct::write(&mut self.state, self.port, addr, data, want)? {
             return Ok(data.len());
@@ -63,12 +63,7 @@ impl<'a> Egress<'a> {
 
     /// Sends one memory read, for as many bytes of `data` as one TLP may ask for, and takes its
     /// completions.
-    pub fn read(
-        &mut self,
-        addr: u64,
-        data: &mut [u8],
-        want: Option<Want>,
-    ) -> Result<usize, DmaError> {
+    pub fn read(&mut self, addr: u64, data: &mut [u8], want: Option<Want>) -> Result<usize, Error> {
         let len = self.read_len(addr, data.len());
         let data = &mut data[..len];
         if !direct::read(&mut self.state, self.port, addr, data, want)? {
@@ -84,7 +79,7 @@ impl<'a> Egress<'a> {
         addr: u64,
         data: &mut [u8],
         want: Option<Want>,
-    ) -> Result<usize, DmaError> {
+    ) -> Result<usize, Error> {
         let len = split::request_len(addr, data.len(), MAX_PAYLOAD);
         let data = &mut data[..len];
         if direct::read(&mut self.state, self.port, addr, data, want)? {
@@ -108,7 +103,7 @@ impl<'a> Egress<'a> {
         from: (u64, Option<Want>),
         to: (u64, Option<Want>),
         len: usize,
-    ) -> Result<bool, DmaError> {
+    ) -> Result<bool, Error> {
         direct::copy(&mut self.state, self.port, from, to, len)
     }
 
@@ -156,7 +151,7 @@ impl<'a> Egress<'a> {
         }
     }
 
-    fn send_write(&mut self, addr: u64, data: &[u8], hint: Option<Hint>) -> Result<(), DmaError> {
+    fn send_write(&mut self, addr: u64, data: &[u8], hint: Option<Hint>) -> Result<(), Error> {
         let request = self.request(addr, data.len(), hint, true)?;
         let state = &mut *self.state;
         let target = state.route(self.port, &request, true);
@@ -192,12 +187,7 @@ impl<'a> Egress<'a> {
         Ok(())
     }
 
-    fn send_read(
-        &mut self,
-        addr: u64,
-        data: &mut [u8],
-        hint: Option<Hint>,
-    ) -> Result<(), DmaError> {
+    fn send_read(&mut self, addr: u64, data: &mut [u8], hint: Option<Hint>) -> Result<(), Error> {
         let request = self.request(addr, data.len(), hint, false)?;
         let state = &mut *self.state;
         let target = state.route(self.port, &request, false);
@@ -222,7 +212,7 @@ impl<'a> Egress<'a> {
             CompletionStatus::Success => Ok(()),
             status => {
                 state.ports[self.port].master_abort = true;
-                Err(DmaError::Completion { addr, status })
+                Err(Error::Completion { addr, status })
             }
         }
     }
@@ -243,7 +233,7 @@ impl Link {
         tap: &mut Tap,
         request: MemRequest,
         tlp: impl Fn(MemRequest) -> Tlp<'a>,
-    ) -> Result<MemRequest, DmaError> {
+    ) -> Result<MemRequest, Error> {
         let (sender, receiver) = (self.from + 1, self.target.receiver());
         let Target::Bar {
             translated: Some(addr),
@@ -268,7 +258,7 @@ impl Link {
         tap: &mut Tap,
         request: &MemRequest,
         dws: &mut [u8],
-    ) -> Result<CompletionStatus, DmaError> {
+    ) -> Result<CompletionStatus, Error> {
         let answered = match self.target {
             Target::Bar {
                 port, bar, offset, ..
@@ -313,7 +303,7 @@ impl Link {
         tap: &mut Tap,
         header: CompletionHeader,
         payload: &[u8],
-    ) -> Result<(), DmaError> {
+    ) -> Result<(), Error> {
         let (sender, receiver) = (self.target.completer(), Some((self.from + 1, None)));
         let completion = Tlp::Completion(header, payload);
         tap.record(sender, receiver, self.mode, &completion)

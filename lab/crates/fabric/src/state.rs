@@ -4,8 +4,8 @@
 use crate::{
     Completer, Iommu, Limits, Want,
     bars::{Bar, BarTable},
+    dma_map::DmaMap,
     hint::Gate,
-    memory::DmaMap,
     trace::Tap,
 };
 use std::{ops::Range, sync::Arc};

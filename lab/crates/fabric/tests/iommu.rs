@@ -4,7 +4,7 @@
 mod common;
 
 use common::{BAR, BAR_SIZE, Bench, INITIATOR, RAM};
-use fabric::{DmaError, Iommu, PAGE_SIZE, Want, trace::Destination};
+use fabric::{Error, Iommu, PAGE_SIZE, Want, trace::Destination};
 use std::{
     collections::BTreeMap,
     io,
@@ -176,7 +176,7 @@ fn what_the_iommu_blocks_reaches_nobody() {
     let error = bench.requester().read(IOVA, &mut [0; 4]).unwrap_err();
     assert!(matches!(
         error,
-        DmaError::Completion {
+        Error::Completion {
             status: CompletionStatus::UnsupportedRequest,
             ..
         }
@@ -215,7 +215,7 @@ fn an_iommu_that_cannot_be_asked_is_an_error() {
     table.0.lock().unwrap().broken = true;
     assert!(matches!(
         bench.requester().write(IOVA, &[1; 4], None),
-        Err(DmaError::Translate { addr: IOVA, .. })
+        Err(Error::Translate { addr: IOVA, .. })
     ));
     assert!(bench.trace().is_empty());
     table.0.lock().unwrap().broken = false;

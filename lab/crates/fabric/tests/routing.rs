@@ -5,12 +5,17 @@ mod common;
 
 use common::{BAR, BAR_SIZE, Bench, INITIATOR, RAM, RAM_SIZE, TARGET, write_all};
 use fabric::{
-    AttachError, CopyError, DmaError, End, Limits, NoHint, RequesterEnable, StEntries, TagSource,
-    Tph, Want, Width,
+    Completer, CopyError, End, Error, Limits, NoHint, RequesterEnable, StEntries, TagSource, Tph,
+    Want, Width,
     trace::{Destination, Tap},
 };
-use std::{os::unix::fs::FileExt, path::Path};
-use tlp::{CompletionStatus, Hint, Mode, Ph, SteeringTag, Tlp};
+use std::{
+    os::unix::fs::FileExt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+use tlp::{Bdf, CompletionStatus, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
 
 const HINT: Hint = Hint {
     ph: Ph::Target,
@@ -225,7 +230,7 @@ fn nobody_answers_with_unsupported_request() {
         let error = requester.read(addr, &mut data).unwrap_err();
         assert!(matches!(
             error,
-            DmaError::Completion {
+            Error::Completion {
                 status: CompletionStatus::UnsupportedRequest,
                 ..
             }
@@ -320,7 +325,7 @@ fn all_of_it_is_sent_page_by_page() {
     bench.initiator.set_command(false, false);
     assert!(matches!(
         requester.write_all(RAM, &data, None, None),
-        Err(DmaError::BusMasterOff)
+        Err(Error::BusMasterOff)
     ));
 }
 
@@ -354,7 +359,7 @@ fn a_copy_says_which_end_failed() {
         let nobody = requester.copy(end(0x10), to, 8).unwrap_err();
         assert!(matches!(
             nobody,
-            CopyError::Source(DmaError::Completion { addr: 0x10, .. })
+            CopyError::Source(Error::Completion { addr: 0x10, .. })
         ));
         // Posted.
         requester.copy(from, end(0x10), 8).unwrap();
@@ -362,7 +367,7 @@ fn a_copy_says_which_end_failed() {
         assert!(none.is_ok());
         bench.initiator.set_command(false, true);
         let off = requester.copy(from, to, 8).unwrap_err();
-        assert!(matches!(off, CopyError::Source(DmaError::BusMasterOff)));
+        assert!(matches!(off, CopyError::Source(Error::BusMasterOff)));
     }
 }
 
@@ -386,11 +391,11 @@ fn without_bus_master_nothing_is_emitted() {
     let mut data = [0; 4];
     assert!(matches!(
         requester.write(BAR, &data, None),
-        Err(DmaError::BusMasterOff)
+        Err(Error::BusMasterOff)
     ));
     assert!(matches!(
         requester.read(RAM, &mut data),
-        Err(DmaError::BusMasterOff)
+        Err(Error::BusMasterOff)
     ));
     assert!(bench.trace().is_empty());
     bench.initiator.set_command(true, false);
@@ -405,10 +410,7 @@ fn a_reset_voids_requesters() {
     let before = bench.trace().len();
     bench.initiator.reset();
     assert!(!bench.initiator.take_master_abort());
-    assert!(matches!(
-        old.write(BAR, &[0; 4], None),
-        Err(DmaError::Reset)
-    ));
+    assert!(matches!(old.write(BAR, &[0; 4], None), Err(Error::Reset)));
     assert_eq!(bench.trace().len(), before);
     bench.requester().write(BAR, &[0; 4], None).unwrap();
 }
@@ -458,11 +460,11 @@ fn an_empty_request_is_refused_and_leaves_no_trace() {
     let bench = Bench::new(Mode::Flit);
     assert!(matches!(
         bench.requester().write(BAR, &[], None),
-        Err(DmaError::Field(_))
+        Err(Error::Request(_))
     ));
     assert!(matches!(
         bench.requester().read(BAR, &mut []),
-        Err(DmaError::Field(_))
+        Err(Error::Request(_))
     ));
     assert!(bench.trace().is_empty());
 }
@@ -473,7 +475,7 @@ fn names_are_unique() {
     for name in ["initiator", "host"] {
         assert!(matches!(
             bench.fabric.attach(name, TARGET, None),
-            Err(AttachError::NameTaken(_))
+            Err(Error::NameTaken(_))
         ));
     }
     bench.fabric.attach("third", TARGET, None).unwrap();
@@ -565,4 +567,40 @@ fn a_tag_that_is_out_of_reach_is_no_tag() {
         requester.write(BAR, &[1; 4], Some(want(source))).unwrap();
         assert_eq!(bench.completer.take()[0].hint, None);
     }
+}
+
+/// Panics over whatever reaches it.
+struct Broken;
+
+impl Completer for Broken {
+    fn write(&self, _bar: usize, _offset: u64, _request: &MemRequest, _data: &[u8]) {
+        panic!("broken");
+    }
+
+    fn read(&self, _bar: usize, _offset: u64, _request: &MemRequest, _data: &mut [u8]) {}
+}
+
+#[test]
+fn after_a_panic_the_fabric_is_of_no_use_and_blames_nobody() {
+    let bench = Bench::new(Mode::Flit);
+    let id = Bdf::new(0, 0x12, 0);
+    let broken = bench
+        .fabric
+        .attach("broken", id, Some(Arc::new(Broken)))
+        .unwrap();
+    broken.set_bar(0, 0x1000_0000, 0x1000);
+    broken.set_command(false, true);
+    let requester = bench.requester();
+    let panics = |addr| {
+        let write = AssertUnwindSafe(|| requester.write(addr, &[1; 4], None));
+        let panic = catch_unwind(write).unwrap_err();
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| panic.downcast_ref().cloned()).unwrap()
+    };
+    assert_eq!(panics(0x1000_0000), "broken");
+    let later = panics(BAR);
+    assert!(
+        later.contains("an earlier panic left it half changed"),
+        "{later}"
+    );
 }

@@ -5,10 +5,10 @@ mod common;
 
 use common::{BAR, BAR_SIZE, Bench, RAM, limited, records, write_all};
 use fabric::{
-    DmaError, Want,
+    Error, Want,
     trace::{
         BINARY_FILE, HEADER_LEN, MIN_SNAPLEN, Object, ObjectKind, Options, ReadError, Reader,
-        Record, Sender, Tap, TapError, extract, finish,
+        Record, Sender, Tap, extract, finish,
     },
 };
 use proptest::{collection::vec, prelude::*};
@@ -329,7 +329,7 @@ fn what_is_no_trace_is_refused() {
 
 #[test]
 fn a_directory_that_is_not_there_is_named() {
-    let Err(TapError::File { path, .. }) = Tap::create(Path::new("/no/such/directory")) else {
+    let Err(Error::Trace { path, .. }) = Tap::create(Path::new("/no/such/directory")) else {
         panic!("no such directory")
     };
     assert_eq!(path, Path::new("/no/such/directory/trace.pcapng"));
@@ -342,7 +342,7 @@ fn a_disk_that_is_full_is_noticed_at_once() {
     symlink("/dev/full", dir.path().join(BINARY_FILE)).unwrap();
     assert!(matches!(
         Tap::create(dir.path()),
-        Err(TapError::File { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull
+        Err(Error::Trace { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull
     ));
 }
 
@@ -364,7 +364,7 @@ fn a_tlp_that_cannot_be_recorded_is_not_sent() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, DmaError::Trace(_)), "{error}");
+    assert!(matches!(error, Error::Record(_)), "{error}");
     let mut got = [0; 4];
     bench.ram.read_exact_at(&mut got, 0).unwrap();
     assert_eq!(u32::from_le_bytes(got), sent);
@@ -439,7 +439,7 @@ fn a_trace_has_a_limit_and_says_what_is_beyond_it() {
                 .requester(late);
             assert!(matches!(
                 late.write(0, &[0], None),
-                Err(DmaError::BusMasterOff)
+                Err(Error::BusMasterOff)
             ));
         }
         let all = whole.trace();
@@ -468,7 +468,7 @@ fn a_trace_within_its_limit_lacks_nothing() {
     assert_eq!(reader.unrecorded(), 0);
 }
 
-fn snapped(dir: &Path, snaplen: usize) -> Result<Tap, TapError> {
+fn snapped(dir: &Path, snaplen: usize) -> Result<Tap, Error> {
     let options = Options {
         snaplen: Some(snaplen),
         ..Options::default()
@@ -549,7 +549,7 @@ fn a_snaplen_that_cuts_headers_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for snaplen in [0, MIN_SNAPLEN - 4, MIN_SNAPLEN + 2, usize::MAX] {
         let refused = snapped(dir.path(), snaplen).err();
-        let Some(TapError::Snaplen(named)) = refused else {
+        let Some(Error::Snaplen(named)) = refused else {
             panic!("{snaplen}: {refused:?}")
         };
         assert_eq!(named, snaplen);

@@ -3,7 +3,7 @@
 
 use super::registers::{Copy, Fault, Registers};
 use crate::interrupt::Interrupt;
-use fabric::{DmaError, Requester};
+use fabric::{Error, Requester};
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, mpsc},
@@ -99,7 +99,7 @@ fn run(job: &Job, shared: &Mutex<Shared>) -> Fault {
     }
 }
 
-fn read_all(job: &Job, data: &mut [u8]) -> Result<(), DmaError> {
+fn read_all(job: &Job, data: &mut [u8]) -> Result<(), Error> {
     let mut done = 0;
     while done < data.len() {
         done += job
@@ -109,7 +109,7 @@ fn read_all(job: &Job, data: &mut [u8]) -> Result<(), DmaError> {
     Ok(())
 }
 
-fn write_all(job: &Job, data: &[u8], shared: &Mutex<Shared>) -> Result<(), DmaError> {
+fn write_all(job: &Job, data: &[u8], shared: &Mutex<Shared>) -> Result<(), Error> {
     let mut done = 0;
     while done < data.len() {
         let addr = job.copy.destination + done as u64;
@@ -122,17 +122,13 @@ fn write_all(job: &Job, data: &[u8], shared: &Mutex<Shared>) -> Result<(), DmaEr
     Ok(())
 }
 
-fn fault(error: &DmaError) -> Fault {
+fn fault(error: &Error) -> Fault {
     match error {
         // After a reset nobody asks.
-        DmaError::BusMasterOff | DmaError::Reset => Fault::BusMasterOff,
-        DmaError::Completion { .. } => Fault::SourceRead,
-        DmaError::Field(_) => Fault::BadRequest,
-        DmaError::Encode(_)
-        | DmaError::Decode(_)
-        | DmaError::Codec
-        | DmaError::Translate { .. }
-        | DmaError::Trace(_) => {
+        Error::BusMasterOff | Error::Reset => Fault::BusMasterOff,
+        Error::Completion { .. } => Fault::SourceRead,
+        Error::Request(_) => Fault::BadRequest,
+        error => {
             log::error!("{error}");
             Fault::Internal
         }

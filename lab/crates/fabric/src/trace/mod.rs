@@ -56,7 +56,7 @@ pub use header::HEADER_LEN;
 pub use object::{Object, ObjectKind};
 pub use reader::{ReadError, Reader, Sender, extract, finish};
 pub use record::{Destination, Record};
-pub use tap::{MIN_SNAPLEN, Options, Tap, TapError};
+pub use tap::{MIN_SNAPLEN, Options, Tap};
 
 /// Name of the interface that stands for the root complex and guest memory.
 pub const HOST: &str = "host";

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The writing side of the trace.
 
-use crate::DmaError;
-
 use super::{
     BINARY_FILE, DEFAULT_LIMIT, HEADER_LEN, HOST, Object,
     append::Append,
     header::{Header, NONE},
 };
+use crate::Error;
 use pcap_file::{
     DataLink, Endianness, PcapError,
     pcapng::{
@@ -18,13 +17,7 @@ use pcap_file::{
         },
     },
 };
-use std::{
-    borrow::Cow,
-    io,
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
-use thiserror::Error;
+use std::{borrow::Cow, io, path::Path, time::SystemTime};
 use tlp::{MAX_HEADERS_LEN, Mode, Tlp};
 
 /// Type of an enhanced packet block.
@@ -38,22 +31,6 @@ const DROPPED_AT: u64 = 24;
 const STATISTICS_LEN: u64 = 40;
 /// Room for all senders, beyond the limit.
 const SENDERS_LEN: u64 = 1 << 20;
-
-/// A trace that cannot be begun.
-#[derive(Debug, Error)]
-pub enum TapError {
-    /// The file cannot be made or written.
-    #[error("cannot write the trace {path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Headers would be cut, or a DW.
-    #[error("snaplen of {0} bytes: it must be {MIN_SNAPLEN} at least, and whole DWs")]
-    Snaplen(usize),
-}
 
 /// The least [`Options::snaplen`]: what stands in front of a TLP, and its longest headers.
 pub const MIN_SNAPLEN: usize = HEADER_LEN + MAX_HEADERS_LEN;
@@ -112,17 +89,17 @@ struct Beyond {
 
 impl Tap {
     /// A tap that writes the trace into the existing directory `dir`, replacing an older one.
-    pub fn create(dir: &Path) -> Result<Self, TapError> {
+    pub fn create(dir: &Path) -> Result<Self, Error> {
         Self::with(dir, Options::default())
     }
 
     /// The same with a trace that keeps what `options` say.
-    pub fn with(dir: &Path, options: Options) -> Result<Self, TapError> {
+    pub fn with(dir: &Path, options: Options) -> Result<Self, Error> {
         let Options { limit, snaplen } = options;
         if let Some(snaplen) = snaplen
             && (snaplen < MIN_SNAPLEN || !snaplen.is_multiple_of(4))
         {
-            return Err(TapError::Snaplen(snaplen));
+            return Err(Error::Snaplen(snaplen));
         }
         let path = dir.join(BINARY_FILE);
         let begin = || -> io::Result<Self> {
@@ -145,7 +122,7 @@ impl Tap {
             tap.add_sender(HOST)?;
             Ok(tap)
         };
-        begin().map_err(|source| TapError::File { path, source })
+        begin().map_err(|source| Error::Trace { path, source })
     }
 
     /// A tap that keeps nothing.
@@ -237,7 +214,7 @@ impl Tap {
         to: Option<(usize, Option<u8>)>,
         mode: Mode,
         tlp: &Tlp<'_>,
-    ) -> Result<(), DmaError> {
+    ) -> Result<(), Error> {
         if !self.is_recording() {
             return Ok(self.skip(1)?);
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What one requester can address: guest memory, and pages that an IOMMU translates.
 
-use crate::{MapError, PAGE_SIZE};
+use crate::{Error, PAGE_SIZE};
 use std::{collections::BTreeMap, fs::File};
 use tlp::Bdf;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
@@ -59,16 +59,16 @@ impl DmaMap {
         file: File,
         offset: u64,
         writable: bool,
-    ) -> Result<(), MapError> {
-        let len = usize::try_from(size).map_err(|_| MapError::Range { addr, size })?;
+    ) -> Result<(), Error> {
+        let len = usize::try_from(size).map_err(|_| Error::NoRange { addr, size })?;
         self.check_free(addr, size)?;
         // Access beyond the end of the file would kill the process.
         let end = file
             .metadata()
-            .map_err(|source| MapError::File { addr, size, source })?
+            .map_err(|source| Error::Examine { addr, size, source })?
             .len();
         if offset.checked_add(size).is_none_or(|wanted| wanted > end) {
-            return Err(MapError::BeyondFile {
+            return Err(Error::BeyondFile {
                 addr,
                 size,
                 offset,
@@ -76,13 +76,13 @@ impl DmaMap {
             });
         }
         let region = MmapRegion::from_file(FileOffset::new(file, offset), len)
-            .map_err(|source| MapError::Mmap { addr, size, source })?;
+            .map_err(|source| Error::Map { addr, size, source })?;
         self.place(addr, size, writable, Backing::Memory(region));
         Ok(())
     }
 
     /// Maps `size` bytes at `addr` of which the IOMMU knows what they are.
-    pub fn insert_device(&mut self, addr: u64, size: u64, writable: bool) -> Result<(), MapError> {
+    pub fn insert_device(&mut self, addr: u64, size: u64, writable: bool) -> Result<(), Error> {
         self.check_free(addr, size)?;
         let backing = Backing::Device {
             number: self.next,
@@ -108,26 +108,26 @@ impl DmaMap {
         self.ranges.partition_point(|range| range.first <= addr)
     }
 
-    fn check_free(&self, addr: u64, size: u64) -> Result<(), MapError> {
+    fn check_free(&self, addr: u64, size: u64) -> Result<(), Error> {
         if size == 0 || addr.checked_add(size - 1).is_none() {
-            return Err(MapError::Range { addr, size });
+            return Err(Error::NoRange { addr, size });
         }
         match self.overlapping(addr, size).next() {
-            Some(_) => Err(MapError::Overlap { addr, size }),
+            Some(_) => Err(Error::Overlap { addr, size }),
             None => Ok(()),
         }
     }
 
     /// Unmaps every range within `size` bytes at `addr`; there need not be any.
-    pub fn remove(&mut self, addr: u64, size: u64) -> Result<(), MapError> {
+    pub fn remove(&mut self, addr: u64, size: u64) -> Result<(), Error> {
         if size == 0 || addr.checked_add(size - 1).is_none() {
-            return Err(MapError::Range { addr, size });
+            return Err(Error::NoRange { addr, size });
         }
         let last = addr + (size - 1);
         let inside = |(first, range_last): (u64, u64)| first >= addr && range_last <= last;
         let hit: Vec<_> = self.overlapping(addr, size).collect();
         if !hit.iter().copied().all(inside) {
-            return Err(MapError::Partial { addr, size });
+            return Err(Error::PartOfMapping { addr, size });
         }
         self.ranges
             .retain(|range| !hit.iter().any(|&(first, _)| first == range.first));
@@ -285,26 +285,26 @@ mod tests {
         for (addr, size) in [(0x2000, 0x1000), (0, 0x1001), (0x2fff, 1), (0, 0x10000)] {
             assert!(matches!(
                 map.insert(addr, size, file(16), 0, true),
-                Err(MapError::Overlap { .. })
+                Err(Error::Overlap { .. })
             ));
         }
         assert!(matches!(
             map.insert(0x8000, 0, file(1), 0, true),
-            Err(MapError::Range { .. })
+            Err(Error::NoRange { .. })
         ));
         assert!(matches!(
             map.insert(u64::MAX - 1, 0x1000, file(1), 0, true),
-            Err(MapError::Range { .. })
+            Err(Error::NoRange { .. })
         ));
         for (size, offset) in [(0x2000, 0), (0x1000, 0x1000), (0x1000, u64::MAX)] {
             assert!(matches!(
                 map.insert(0x8000, size, file(1), offset, true),
-                Err(MapError::BeyondFile { .. })
+                Err(Error::BeyondFile { .. })
             ));
         }
         assert!(matches!(
             map.remove(0x1000, 0x1000),
-            Err(MapError::Partial { .. })
+            Err(Error::PartOfMapping { .. })
         ));
         assert!(map.covers(0x1000, 0x2000, true));
         map.remove(0, 0x10000).unwrap();
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(map.translated(ID, 0x8000, 4, true), None);
         assert!(matches!(
             map.insert_device(0x8800, 0x1000, true),
-            Err(MapError::Overlap { .. })
+            Err(Error::Overlap { .. })
         ));
     }
 }
