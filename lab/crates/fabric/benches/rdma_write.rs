@@ -3,10 +3,13 @@
 //!
 //! `cargo bench -p fabric` prints a table; a word behind `--` selects lines. An RDMA WRITE is, for each
 //! 4 KiB, a read of the source with its completions, and writes of the target. Every number is the
-//! best of several rounds, in which memcpy, the fabric without trace and the fabric with trace take
-//! turns. What counts is CPU time, so that other processes do not.
+//! best of several rounds, in which memcpy, the fabric without trace, with trace, and with a trace of
+//! headers alone take turns. What counts is CPU time, so that other processes do not.
 
-use fabric::{End, Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want, trace::Tap};
+use fabric::{
+    End, Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want,
+    trace::{MIN_SNAPLEN, Options, Tap},
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::{env, fs::File, hint::black_box, os::unix::fs::FileExt, time::Duration};
 use tlp::{Bdf, Hint, Mode, Ph, SteeringTag};
@@ -17,10 +20,8 @@ const RAM: u64 = 0x1_0000_0000;
 const VOLUME: usize = 64 << 20;
 const MESSAGE: usize = 1 << 20;
 const CHUNK: usize = 4096;
-const PAYLOAD: usize = 512;
-/// TLPs of a chunk that is read, and of one that is written.
-const READ_TLPS: usize = 1 + CHUNK / PAYLOAD;
-const WRITE_TLPS: usize = CHUNK / PAYLOAD;
+/// Largest payload and read request: as Linux leaves them, and the largest payload that the ConnectX has.
+const SIZES: [(usize, usize); 2] = [(128, 512), (512, CHUNK)];
 const ROUNDS: usize = 7;
 const HINT: Option<Want> = Some(Want::exactly(Hint {
     ph: Ph::Target,
@@ -35,14 +36,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(traced: bool) -> Self {
+    fn new(trace: Option<Options>, (max_payload, max_read_request): (usize, usize)) -> Self {
         // A trace lies on a disk, guest memory does not.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let tap = if traced {
-            Tap::create(dir.path()).unwrap()
-        } else {
-            Tap::discard()
-        };
+        let tap = trace.map_or_else(Tap::discard, |options| {
+            Tap::with(dir.path(), options).unwrap()
+        });
         let port = Fabric::new(Mode::Flit, tap)
             .attach("connectx", ID, None)
             .unwrap();
@@ -50,8 +49,8 @@ impl Bench {
             .unwrap();
         port.set_command(true, true);
         port.set_limits(Limits {
-            max_payload: PAYLOAD,
-            max_read_request: CHUNK,
+            max_payload,
+            max_read_request,
             extended_tag: true,
         });
         port.set_tph(Some(Tph::own_tags(RequesterEnable::Tph)));
@@ -158,8 +157,8 @@ fn time(run: impl FnOnce()) -> Duration {
 
 struct Case {
     name: &'static str,
-    /// TLPs for each chunk.
-    tlps: usize,
+    /// Whether each chunk is read, and whether it is written.
+    does: (bool, bool),
     /// Bytes that the source and the target have.
     span: usize,
     run: fn(&Bench, usize),
@@ -167,94 +166,123 @@ struct Case {
 
 const CASES: [Case; 9] = [
     Case {
-        name: "write 512 B",
-        tlps: WRITE_TLPS,
+        name: "writes",
+        does: (false, true),
         span: MESSAGE,
         run: Bench::writes,
     },
     Case {
-        name: "read 4096 B",
-        tlps: READ_TLPS,
+        name: "reads",
+        does: (true, false),
         span: MESSAGE,
         run: Bench::reads,
     },
     Case {
         name: "RDMA WRITE of 1 MiB, again and again",
-        tlps: READ_TLPS + WRITE_TLPS,
+        does: (true, true),
         span: MESSAGE,
         run: |bench, span| bench.rdma_write(span, None),
     },
     Case {
         name: " with hints",
-        tlps: READ_TLPS + WRITE_TLPS,
+        does: (true, true),
         span: MESSAGE,
         run: |bench, span| bench.rdma_write(span, HINT),
     },
     Case {
         name: " page by page",
-        tlps: READ_TLPS + WRITE_TLPS,
+        does: (true, true),
         span: MESSAGE,
         run: |bench, span| bench.rdma_write_all(span, None),
     },
     Case {
         name: " copied",
-        tlps: READ_TLPS + WRITE_TLPS,
+        does: (true, true),
         span: MESSAGE,
         run: Bench::copy,
     },
     Case {
         name: "RDMA WRITE of 64 MiB",
-        tlps: READ_TLPS + WRITE_TLPS,
+        does: (true, true),
         span: VOLUME,
         run: |bench, span| bench.rdma_write(span, None),
     },
     Case {
         name: " page by page",
-        tlps: READ_TLPS + WRITE_TLPS,
+        does: (true, true),
         span: VOLUME,
         run: |bench, span| bench.rdma_write_all(span, None),
     },
     Case {
         name: " copied",
-        tlps: READ_TLPS + WRITE_TLPS,
+        does: (true, true),
         span: VOLUME,
         run: Bench::copy,
     },
 ];
 
+impl Case {
+    /// TLPs for all chunks.
+    fn tlps(&self, (payload, request): (usize, usize)) -> u128 {
+        let (reads, writes) = self.does;
+        let data = CHUNK / payload;
+        let read = usize::from(reads) * (CHUNK / request + data);
+        let write = usize::from(writes) * data;
+        (VOLUME / CHUNK * (read + write)) as u128
+    }
+}
+
 fn main() {
-    let (source, mut target) = (vec![0xa5; VOLUME], vec![0; VOLUME]);
-    let untraced = Bench::new(false);
-    println!("{:36}   memcpy  without trace       with trace", "");
     let wanted = env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    for case in CASES {
-        if wanted
-            .as_ref()
-            .is_some_and(|wanted| !case.name.contains(wanted))
-        {
-            continue;
-        }
-        let mut best = [Duration::MAX; 3];
+    for sizes in SIZES {
+        table(sizes, wanted.as_deref().unwrap_or_default());
+    }
+}
+
+fn table(sizes: (usize, usize), wanted: &str) {
+    let (source, mut target) = (vec![0xa5; VOLUME], vec![0; VOLUME]);
+    let untraced = Bench::new(None, sizes);
+    let (whole, headers) = (
+        Options {
+            limit: 4 << 30,
+            snaplen: None,
+        },
+        Options {
+            limit: 4 << 30,
+            snaplen: Some(MIN_SNAPLEN),
+        },
+    );
+    println!(
+        "{:36}   memcpy  without trace       with trace  of headers",
+        format!("payload {} B, reads of {} B", sizes.0, sizes.1)
+    );
+    for case in CASES.iter().filter(|case| case.name.contains(wanted)) {
+        let mut best = [Duration::MAX; 4];
         for _ in 0..ROUNDS {
-            let traced = Bench::new(true);
+            let run = |options| {
+                let traced = Bench::new(Some(options), sizes);
+                time(|| (case.run)(&traced, case.span))
+            };
             let times = [
                 time(|| memcpy(&source, &mut target, case.span)),
                 time(|| (case.run)(&untraced, case.span)),
-                time(|| (case.run)(&traced, case.span)),
+                run(whole),
+                run(headers),
             ];
             for (best, time) in best.iter_mut().zip(times) {
                 *best = time.min(*best);
             }
         }
-        let [copied, untraced, traced] = best.map(|time| time.as_nanos());
-        let tlps = (VOLUME / CHUNK * case.tlps) as u128;
+        let [copied, untraced, traced, headers] = best.map(|time| time.as_nanos());
+        let tlps = case.tlps(sizes);
         println!(
-            "{:36} {:>3} GB/s  {:>3} ns/TLP {:>3} %  {:>4} ns/TLP",
+            "{:36} {:>3} GB/s  {:>3} ns/TLP {:>3} %  {:>4} ns/TLP  {:>3} ns/TLP",
             case.name,
             VOLUME as u128 / copied,
             untraced / tlps,
             100 * copied / untraced,
             traced / tlps,
+            headers / tlps,
         );
     }
 }

@@ -19,12 +19,14 @@ pub enum CompletionStatus {
 
 impl CompletionStatus {
     /// The three-bit code on the wire.
+    #[inline]
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
     /// The status with this code, if it is not reserved.
+    #[inline]
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
@@ -37,6 +39,7 @@ impl CompletionStatus {
     }
 
     /// The usual abbreviation: SC, UR, CRS or CA.
+    #[inline]
     #[must_use]
     pub const fn abbreviation(self) -> &'static str {
         match self {
@@ -66,6 +69,7 @@ impl CompletionHeader {
     ///
     /// `byte_count` (1..=4096) is what remains of the request, this completion's data included;
     /// `lower_address` (7 bits) is the byte address of the first byte that it returns.
+    #[inline]
     pub const fn new(
         completer: Bdf,
         requester: Bdf,
@@ -99,6 +103,7 @@ impl CompletionHeader {
     /// the read's, byte count and lower address follow from its byte enables.
     ///
     /// Without success no bytes are returned: byte count 4, lower address 0.
+    #[inline]
     #[must_use]
     pub const fn answering(read: &MemRequest, completer: Bdf, status: CompletionStatus) -> Self {
         let (byte_count, lower_address) = match status {
@@ -118,6 +123,7 @@ impl CompletionHeader {
     }
 
     /// Sets the traffic class, 0..=7.
+    #[inline]
     pub const fn with_tc(mut self, tc: u8) -> Result<Self, FieldError> {
         if tc > 7 {
             return Err(FieldError::TrafficClass(tc));
@@ -127,6 +133,7 @@ impl CompletionHeader {
     }
 
     /// Sets the attributes, 0..=7; a completion repeats those of its request.
+    #[inline]
     pub const fn with_attr(mut self, attr: u8) -> Result<Self, FieldError> {
         if attr > 7 {
             return Err(FieldError::Attributes(attr));
@@ -136,48 +143,56 @@ impl CompletionHeader {
     }
 
     /// Who answers.
+    #[inline]
     #[must_use]
     pub const fn completer(&self) -> Bdf {
         self.completer
     }
 
     /// Who is answered.
+    #[inline]
     #[must_use]
     pub const fn requester(&self) -> Bdf {
         self.requester
     }
 
     /// Tag of the request, 0..=0x3fff.
+    #[inline]
     #[must_use]
     pub const fn tag(&self) -> u16 {
         self.tag
     }
 
     /// Traffic class, 0..=7.
+    #[inline]
     #[must_use]
     pub const fn tc(&self) -> u8 {
         self.tc
     }
 
     /// Attributes, 0..=7.
+    #[inline]
     #[must_use]
     pub const fn attr(&self) -> u8 {
         self.attr
     }
 
     /// How it went.
+    #[inline]
     #[must_use]
     pub const fn status(&self) -> CompletionStatus {
         self.status
     }
 
     /// Bytes of the request that remain, this completion's included: 1..=4096.
+    #[inline]
     #[must_use]
     pub const fn byte_count(&self) -> u16 {
         self.byte_count
     }
 
     /// Bits 6:0 of the address of the first byte returned.
+    #[inline]
     #[must_use]
     pub const fn lower_address(&self) -> u8 {
         self.lower_address
@@ -200,6 +215,7 @@ const fn span(read: &MemRequest) -> (u16, u8) {
 
 impl CompletionHeader {
     /// Checks a payload of `len` bytes against the header.
+    #[inline]
     pub(crate) const fn check_payload(&self, len: usize) -> Result<(), CompletionError> {
         if !len.is_multiple_of(4) || len > 4096 {
             return Err(CompletionError::Payload(len));

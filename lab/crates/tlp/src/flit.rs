@@ -267,13 +267,12 @@ fn emit_dw0(form: Form, tc: u8, attr: u8, ohc: u8, len_dw: usize) -> Dw {
 }
 
 /// Headers of a request, OHCs included.
-pub(crate) fn emit_request(form: Form, request: &MemRequest) -> Headers {
+pub(crate) fn emit_request(form: Form, request: &MemRequest, headers: &mut Headers<'_>) {
     let ohc_a =
         (!request.is_full()).then(|| RequestOhcA::new(request.first_be(), request.last_be()));
     let ohc_b = request.hint().map(OhcB::new);
     let ohc = (u8::from(ohc_a.is_some()) * OHC_A) | (u8::from(ohc_b.is_some()) * OHC_B);
 
-    let mut headers = Headers::default();
     headers.push(emit_dw0(
         form,
         request.tc(),
@@ -292,16 +291,19 @@ pub(crate) fn emit_request(form: Form, request: &MemRequest) -> Headers {
     if let Some(OhcB(dw)) = ohc_b {
         headers.push(dw);
     }
-    headers
 }
 
 /// Headers of a completion, OHC included.
-pub(crate) fn emit_completion(form: Form, header: &CompletionHeader, len_dw: usize) -> Headers {
+pub(crate) fn emit_completion(
+    form: Form,
+    header: &CompletionHeader,
+    len_dw: usize,
+    headers: &mut Headers<'_>,
+) {
     let ohc_a = CplOhcA::of(header);
     let ohc = u8::from(ohc_a.is_some()) * OHC_A;
     let lower = header.lower_address();
 
-    let mut headers = Headers::default();
     headers.push(emit_dw0(form, header.tc(), header.attr(), ohc, len_dw));
     let mut dw1 = wire::dw(header.completer().0, header.tag());
     dw1[2] |= lower & a::CPL_LOWER_ADDRESS_6;
@@ -315,7 +317,6 @@ pub(crate) fn emit_completion(form: Form, header: &CompletionHeader, len_dw: usi
     if let Some(CplOhcA(dw)) = ohc_a {
         headers.push(dw);
     }
-    headers
 }
 
 /// DWs in front of a request's payload.

@@ -49,4 +49,4 @@ pub use error::{CompletionError, DecodeError, EncodeError, FieldError};
 pub use hint::{Hint, Ph, SteeringTag};
 pub use request::MemRequest;
 pub use tlp::{MAX_ENCODED_LEN, Mode, Tlp};
-pub use wire::{Headers, MAX_HEADERS_LEN};
+pub use wire::MAX_HEADERS_DW;

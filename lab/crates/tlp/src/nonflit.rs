@@ -146,14 +146,17 @@ const fn check_tag(tag: u16) -> Result<(), EncodeError> {
 }
 
 /// Headers of a request, prefix included.
-pub(crate) fn emit_request(form: Form, request: &MemRequest) -> Result<Headers, EncodeError> {
+pub(crate) fn emit_request(
+    form: Form,
+    request: &MemRequest,
+    headers: &mut Headers<'_>,
+) -> Result<(), EncodeError> {
     let tag = carried_tag(form, request);
     check_tag(tag)?;
     if form.is_read() && request.hint().is_some() && !request.is_full() {
         return Err(EncodeError::HintedPartialRead);
     }
 
-    let mut headers = Headers::default();
     let mut dw0 = emit_dw0(
         form,
         request.tc(),
@@ -180,7 +183,7 @@ pub(crate) fn emit_request(form: Form, request: &MemRequest) -> Result<Headers, 
         headers.push(((addr >> 32) as u32).to_be_bytes());
     }
     headers.push(((addr & 0xffff_ffff) as u32).to_be_bytes());
-    Ok(headers)
+    Ok(())
 }
 
 /// Headers of a completion.
@@ -188,9 +191,9 @@ pub(crate) fn emit_completion(
     form: Form,
     header: &CompletionHeader,
     len_dw: usize,
-) -> Result<Headers, EncodeError> {
+    headers: &mut Headers<'_>,
+) -> Result<(), EncodeError> {
     check_tag(header.tag())?;
-    let mut headers = Headers::default();
     headers.push(emit_dw0(
         form,
         header.tc(),
@@ -205,7 +208,7 @@ pub(crate) fn emit_completion(
     ));
     let low = [(header.tag() & 0xff) as u8, header.lower_address()];
     headers.push(wire::dw(header.requester().0, u16::from_be_bytes(low)));
-    Ok(headers)
+    Ok(())
 }
 
 /// DWs in front of a request's payload.

@@ -27,6 +27,7 @@ pub struct MemRequest {
 impl MemRequest {
     /// A request for `len_dw` whole DWs at `addr`, with all byte enables set; tag, traffic class
     /// and attributes 0, no hint.
+    #[inline]
     pub const fn new(requester: Bdf, addr: u64, len_dw: u16) -> Result<Self, FieldError> {
         if len_dw == 0 || len_dw > 1024 {
             return Err(FieldError::Length(len_dw));
@@ -53,6 +54,7 @@ impl MemRequest {
 
     /// A request for `len` bytes at byte address `addr`: DW address, length and byte enables are
     /// worked out.
+    #[inline]
     pub const fn for_bytes(requester: Bdf, addr: u64, len: usize) -> Result<Self, FieldError> {
         if len == 0 || len > 4096 {
             return Err(FieldError::ByteRange { addr, len });
@@ -79,6 +81,7 @@ impl MemRequest {
     ///
     /// One DW: `last` is 0 and `first` is anything (0 is the zero-length request). More than one:
     /// neither is 0, and the enabled bytes are contiguous unless the request is one aligned QW.
+    #[inline]
     pub const fn with_byte_enables(mut self, first: u8, last: u8) -> Result<Self, FieldError> {
         let legal = if self.len_dw == 1 {
             first <= 0xf && last == 0
@@ -103,6 +106,7 @@ impl MemRequest {
     /// [`crate::EncodeError::TagTooWide`]).
     ///
     /// It is not the steering tag. A hinted write in non-flit mode has no tag: ST takes its place.
+    #[inline]
     pub const fn with_tag(mut self, tag: u16) -> Result<Self, FieldError> {
         if tag > TAG_MAX {
             return Err(FieldError::Tag(tag));
@@ -112,6 +116,7 @@ impl MemRequest {
     }
 
     /// Sets the traffic class, 0..=7.
+    #[inline]
     pub const fn with_tc(mut self, tc: u8) -> Result<Self, FieldError> {
         if tc > 7 {
             return Err(FieldError::TrafficClass(tc));
@@ -121,6 +126,7 @@ impl MemRequest {
     }
 
     /// Sets the attributes, 0..=7: bit 0 no snoop, bit 1 relaxed ordering, bit 2 ID-based ordering.
+    #[inline]
     pub const fn with_attr(mut self, attr: u8) -> Result<Self, FieldError> {
         if attr > 7 {
             return Err(FieldError::Attributes(attr));
@@ -130,6 +136,7 @@ impl MemRequest {
     }
 
     /// Adds a hint.
+    #[inline]
     #[must_use]
     pub const fn with_hint(mut self, hint: Hint) -> Self {
         self.hint = Some(hint);
@@ -137,6 +144,7 @@ impl MemRequest {
     }
 
     /// Takes the hint away.
+    #[inline]
     #[must_use]
     pub const fn without_hint(mut self) -> Self {
         self.hint = None;
@@ -144,78 +152,91 @@ impl MemRequest {
     }
 
     /// Who sent it.
+    #[inline]
     #[must_use]
     pub const fn requester(&self) -> Bdf {
         self.requester
     }
 
     /// Transaction tag, 0..=0x3fff.
+    #[inline]
     #[must_use]
     pub const fn tag(&self) -> u16 {
         self.tag
     }
 
     /// Traffic class, 0..=7.
+    #[inline]
     #[must_use]
     pub const fn tc(&self) -> u8 {
         self.tc
     }
 
     /// Attributes, 0..=7.
+    #[inline]
     #[must_use]
     pub const fn attr(&self) -> u8 {
         self.attr
     }
 
     /// DW-aligned byte address.
+    #[inline]
     #[must_use]
     pub const fn addr(&self) -> u64 {
         self.addr
     }
 
     /// Byte enables of the first DW.
+    #[inline]
     #[must_use]
     pub const fn first_be(&self) -> u8 {
         self.first_be
     }
 
     /// Byte enables of the last DW; 0 if there is one DW only.
+    #[inline]
     #[must_use]
     pub const fn last_be(&self) -> u8 {
         self.last_be
     }
 
     /// Length in DW, 1..=1024.
+    #[inline]
     #[must_use]
     pub const fn len_dw(&self) -> u16 {
         self.len_dw
     }
 
     /// Length in bytes, byte enables not considered: 4..=4096.
+    #[inline]
     #[must_use]
     pub const fn len_bytes(&self) -> usize {
         self.len_dw as usize * 4
     }
 
     /// The hint, if there is one.
+    #[inline]
     #[must_use]
     pub const fn hint(&self) -> Option<Hint> {
         self.hint
     }
 
     /// True if every byte of every DW is enabled.
+    #[inline]
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.first_be == 0xf && (self.len_dw == 1 || self.last_be == 0xf)
     }
 
     /// True if the address needs the 64-bit (4 DW) header; below 4 GiB the 32-bit form is the rule.
+    #[inline]
     #[must_use]
     pub const fn is_64bit(&self) -> bool {
         self.addr > u32::MAX as u64
     }
 
     /// True if byte `offset` (from [`MemRequest::addr`]) is enabled; false beyond the request.
+    #[inline]
     #[must_use]
     pub const fn is_enabled(&self, offset: usize) -> bool {
         let (dw, byte) = (offset / 4, offset % 4);

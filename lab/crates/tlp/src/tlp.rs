@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The packets themselves.
 
-use crate::wire::{Extent, Form, Headers, MAX_HEADERS_LEN};
+use crate::wire::{Extent, Form, Headers, MAX_HEADERS_DW};
 use crate::{CompletionHeader, DecodeError, EncodeError, MemRequest, flit, nonflit};
 use core::fmt;
 
 /// The longest encoding: TPH prefix or OHCs, the longest header, 4096 bytes of payload.
-pub const MAX_ENCODED_LEN: usize = MAX_HEADERS_LEN + 4096;
+pub const MAX_ENCODED_LEN: usize = 4 * MAX_HEADERS_DW + 4096;
 
 /// Header format of a link: one for the whole link, negotiated at link training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,8 +60,9 @@ impl<'a> Tlp<'a> {
     /// The tag of a hinted write in non-flit mode is not written: ST has its place, and a posted
     /// request needs none. [`Tlp::decode`] reports it as 0.
     pub fn encode(&self, mode: Mode, buf: &mut [u8]) -> Result<usize, EncodeError> {
-        let headers = self.headers(mode)?;
-        let (headers, payload) = (headers.as_bytes(), self.payload());
+        let mut dws = [[0; 4]; MAX_HEADERS_DW];
+        let len = self.encode_headers(mode, &mut dws)?;
+        let (headers, payload) = (dws[..len].as_flattened(), self.payload());
         let (need, have) = (headers.len() + payload.len(), buf.len());
         if have < need {
             return Err(EncodeError::BufferTooShort { need, have });
@@ -71,25 +72,31 @@ impl<'a> Tlp<'a> {
         Ok(need)
     }
 
-    /// The bytes in front of the payload, as [`Tlp::encode`] writes them: for who has another place
-    /// for the payload than behind them.
-    pub fn headers(&self, mode: Mode) -> Result<Headers, EncodeError> {
+    /// Writes what is in front of the payload to the front of `dws`, as [`Tlp::encode`] does, and returns
+    /// how many DWs that are: for who has another place for the payload than behind them.
+    pub fn encode_headers(
+        &self,
+        mode: Mode,
+        dws: &mut [[u8; 4]; MAX_HEADERS_DW],
+    ) -> Result<usize, EncodeError> {
         self.check_payload()?;
         let (form, len_dw) = (self.form(), self.payload().len() / 4);
-        Ok(match (self, mode) {
+        let mut headers = Headers::new(dws);
+        match (self, mode) {
             (Self::MemRead(request) | Self::MemWrite(request, _), Mode::NonFlit) => {
-                nonflit::emit_request(form, request)?
+                nonflit::emit_request(form, request, &mut headers)?;
             }
             (Self::MemRead(request) | Self::MemWrite(request, _), Mode::Flit) => {
-                flit::emit_request(form, request)
+                flit::emit_request(form, request, &mut headers);
             }
             (Self::Completion(header, _), Mode::NonFlit) => {
-                nonflit::emit_completion(form, header, len_dw)?
+                nonflit::emit_completion(form, header, len_dw, &mut headers)?;
             }
             (Self::Completion(header, _), Mode::Flit) => {
-                flit::emit_completion(form, header, len_dw)
+                flit::emit_completion(form, header, len_dw, &mut headers);
             }
-        })
+        }
+        Ok(headers.len())
     }
 
     /// Reads the one packet that `bytes` holds; nothing may follow it.

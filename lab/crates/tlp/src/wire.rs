@@ -6,28 +6,28 @@ use crate::DecodeError;
 /// One DW as it is on the wire.
 pub(crate) type Dw = [u8; 4];
 
-/// The longest [`Headers`], bytes.
-pub const MAX_HEADERS_LEN: usize = 4 * (4 + 2);
+/// DWs in front of a payload, at most: four of a header and two of OHC, or one of prefix.
+pub const MAX_HEADERS_DW: usize = 4 + 2;
 
-/// What is in front of a packet's payload: prefix, header and OHCs.
-///
-/// They are at most four DWs of a header and two of OHC, or one of prefix.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Headers {
-    dws: [Dw; MAX_HEADERS_LEN / 4],
+/// The DWs in front of the payload, as they are put together in their place.
+pub(crate) struct Headers<'a> {
+    dws: &'a mut [Dw; MAX_HEADERS_DW],
     len: usize,
 }
 
-impl Headers {
+impl<'a> Headers<'a> {
+    pub(crate) fn new(dws: &'a mut [Dw; MAX_HEADERS_DW]) -> Self {
+        Self { dws, len: 0 }
+    }
+
+    #[inline]
     pub(crate) fn push(&mut self, dw: Dw) {
         self.dws[self.len] = dw;
         self.len += 1;
     }
 
-    /// The bytes, as on the wire.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.dws[..self.len].as_flattened()
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 }
 

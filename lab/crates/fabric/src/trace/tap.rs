@@ -18,13 +18,15 @@ use pcap_file::{
     },
 };
 use std::{borrow::Cow, io, path::Path, time::SystemTime};
-use tlp::{MAX_HEADERS_LEN, Mode, Tlp};
+use tlp::{MAX_HEADERS_DW, Mode, Tlp};
 
 /// Type of an enhanced packet block.
 const PACKET: u32 = 6;
 /// Bytes of such a block in front of its data, and behind it.
 const PACKET_HEAD: usize = 28;
 const PACKET_TAIL: usize = 4;
+/// DWs in front of a TLP: of the block, and of the packet's data.
+const HEAD_DW: usize = (PACKET_HEAD + HEADER_LEN) / 4;
 /// Bytes of a statistics block in front of the number of packets that were dropped.
 const DROPPED_AT: u64 = 24;
 /// Bytes of such a block.
@@ -33,7 +35,7 @@ const STATISTICS_LEN: u64 = 40;
 const SENDERS_LEN: u64 = 1 << 20;
 
 /// The least [`Options::snaplen`]: what stands in front of a TLP, and its longest headers.
-pub const MIN_SNAPLEN: usize = HEADER_LEN + MAX_HEADERS_LEN;
+pub const MIN_SNAPLEN: usize = HEADER_LEN + 4 * MAX_HEADERS_DW;
 
 /// How much a trace keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,20 +217,25 @@ impl Tap {
         mode: Mode,
         tlp: &Tlp<'_>,
     ) -> Result<(), Error> {
-        if !self.is_recording() {
-            return Ok(self.skip(1)?);
+        if self.is_recording() {
+            let mut head = [[0; 4]; HEAD_DW + MAX_HEADERS_DW];
+            let headers = head.last_chunk_mut().expect("it is longer");
+            let len = tlp.encode_headers(mode, headers)?;
+            let head = &mut head[..HEAD_DW + len];
+            self.append(from, to, mode, head, tlp.payload())?;
+        } else {
+            self.skip(1)?;
         }
-        let headers = tlp.headers(mode)?;
-        Ok(self.record_bytes(from, to, mode, headers.as_bytes(), tlp.payload())?)
+        Ok(())
     }
 
-    /// Records the bytes of one TLP, as [`Tap::record`] does: its headers and its payload.
-    pub(super) fn record_bytes(
+    /// Records a packet: room for what stands in front of a TLP and headers, and a payload.
+    fn append(
         &mut self,
         from: usize,
         to: Option<(usize, Option<u8>)>,
         mode: Mode,
-        headers: &[u8],
+        head: &mut [[u8; 4]],
         payload: &[u8],
     ) -> io::Result<()> {
         if let Some(trace @ Trace { beyond: None, .. }) = &mut self.trace {
@@ -237,12 +244,24 @@ impl Tap {
                 receiver: to.map(|(receiver, bar)| (u8::try_from(receiver).unwrap_or(NONE), bar)),
                 object: trace.object,
             };
-            if trace.packet(from, header, headers, payload)? {
+            if trace.packet(from, header, head, payload)? {
                 return Ok(());
             }
             trace.end()?;
         }
         self.skip(1)
+    }
+
+    /// Records any bytes as those of a TLP.
+    #[cfg(test)]
+    pub(super) fn record_bytes(
+        &mut self,
+        from: usize,
+        to: Option<(usize, Option<u8>)>,
+        mode: Mode,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        self.append(from, to, mode, &mut [[0; 4]; HEAD_DW], bytes)
     }
 }
 
@@ -277,15 +296,15 @@ impl Trace {
         appended
     }
 
-    /// Appends a packet of whole DWs, if there is room for it.
+    /// Appends a packet of whole DWs, if there is room for it. `head` ends with the TLP's headers.
     fn packet(
         &mut self,
         interface: usize,
         header: Header,
-        headers: &[u8],
+        head: &mut [[u8; 4]],
         payload: &[u8],
     ) -> io::Result<bool> {
-        let data_len = HEADER_LEN + headers.len() + payload.len();
+        let data_len = 4 * head.len() - PACKET_HEAD + payload.len();
         let captured = self.snaplen.map_or(data_len, |most| data_len.min(most));
         let payload = &payload[..payload.len() - (data_len - captured)];
         let block_len = PACKET_HEAD + captured + PACKET_TAIL;
@@ -295,7 +314,6 @@ impl Trace {
         let word = |value| u32::try_from(value).map_err(io::Error::other);
         let block_len = word(block_len)?.to_le_bytes();
         let (high, low) = ((self.now >> 32) as u32, (self.now & 0xffff_ffff) as u32);
-        let mut head = [[0; 4]; (PACKET_HEAD + HEADER_LEN + MAX_HEADERS_LEN) / 4];
         head[0] = PACKET.to_le_bytes();
         head[1] = block_len;
         head[2] = word(interface)?.to_le_bytes();
@@ -304,13 +322,8 @@ impl Trace {
         head[5] = word(captured)?.to_le_bytes();
         head[6] = word(data_len)?.to_le_bytes();
         let head = head.as_flattened_mut();
-        let (tlp, end) = (
-            PACKET_HEAD + HEADER_LEN,
-            PACKET_HEAD + HEADER_LEN + headers.len(),
-        );
-        head[PACKET_HEAD..tlp].copy_from_slice(&header.to_bytes());
-        head[tlp..end].copy_from_slice(headers);
-        self.file.append(&head[..end], payload, block_len)?;
+        head[PACKET_HEAD..][..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        self.file.append(head, payload, block_len)?;
         Ok(true)
     }
 

@@ -239,7 +239,7 @@ fn compare(corpus: &[Recorded]) -> (usize, usize) {
     }
     for packet in corpus {
         tap.tick(packet.object).unwrap();
-        tap.record_bytes(packet.from, packet.to, packet.mode, &[], &packet.bytes)
+        tap.record_bytes(packet.from, packet.to, packet.mode, &packet.bytes)
             .unwrap();
     }
     drop(tap);
@@ -451,12 +451,11 @@ fn a_filter_finds_a_tag_in_both_modes() {
     for mode in [Mode::Flit, Mode::NonFlit] {
         for hint in hints {
             let bytes = encode(&Tlp::MemWrite(hint, &[0; 4]), mode);
-            tap.record_bytes(0, None, mode, &[], &bytes).unwrap();
+            tap.record_bytes(0, None, mode, &bytes).unwrap();
         }
         let answer = CompletionHeader::answering(&hints[0], Bdf(0), CompletionStatus::Success);
         let bytes = encode(&Tlp::Completion(answer, &[0xf0; 4]), mode);
-        tap.record_bytes(0, Some((0, None)), mode, &[], &bytes)
-            .unwrap();
+        tap.record_bytes(0, Some((0, None)), mode, &bytes).unwrap();
     }
     drop(tap);
     for (filter, packets) in [
@@ -509,8 +508,7 @@ fn payload_that_was_not_captured_is_no_fault() {
 fn another_version_of_the_header_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let mut tap = Tap::create(dir.path()).unwrap();
-    tap.record_bytes(0, None, Mode::Flit, &[], &[0x55; 12])
-        .unwrap();
+    tap.record_bytes(0, None, Mode::Flit, &[0x55; 12]).unwrap();
     drop(tap);
     let path = dir.path().join(BINARY_FILE);
     let mut bytes = fs::read(&path).unwrap();

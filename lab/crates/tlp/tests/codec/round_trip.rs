@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tlp::text::Analyzer;
 use tlp::{
-    Bdf, CompletionHeader, CompletionStatus, EncodeError, Hint, MAX_ENCODED_LEN, MemRequest, Mode,
-    SteeringTag, Tlp,
+    Bdf, CompletionHeader, CompletionStatus, EncodeError, Hint, MAX_ENCODED_LEN, MAX_HEADERS_DW,
+    MemRequest, Mode, SteeringTag, Tlp,
 };
 
 /// Lines that stand for a DW.
@@ -34,8 +34,9 @@ proptest! {
     #[test]
     fn headers_stand_in_front_of_the_payload(packet in packet().prop_map(nonflit), mode in mode()) {
         let tlp = packet.tlp();
-        let headers = tlp.headers(mode).unwrap();
-        let parts = [headers.as_bytes(), tlp.payload()].concat();
+        let mut dws = [[0x55; 4]; MAX_HEADERS_DW];
+        let len = tlp.encode_headers(mode, &mut dws).unwrap();
+        let parts = [dws[..len].as_flattened(), tlp.payload()].concat();
         prop_assert_eq!(parts, encode(&tlp, mode));
     }
 
