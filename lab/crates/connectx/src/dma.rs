@@ -184,8 +184,8 @@ impl Dma {
             .inspect_err(|error| self.complaints.add(error.to_string()))
     }
 
-    /// What requests through a key with this `hint` are to carry. Without tags they carry PH
-    /// alone: where they go is advice.
+    /// What requests through a key with this `hint` are to carry. Without tags they carry PH alone:
+    /// where they go is advice.
     pub fn want(&self, hint: Option<KeyHint>) -> Option<Want> {
         let KeyHint { ph, index } = hint?;
         let source = match index {

@@ -3,8 +3,8 @@
 //!
 //! `cargo bench -p fabric` prints a table; a word behind `--` selects lines. An RDMA WRITE is, for each
 //! 4 KiB, a read of the source with its completions, and writes of the target. Every number is the
-//! best of several rounds, in which memcpy, the fabric without trace, with trace, and with a trace of
-//! headers alone take turns. What counts is CPU time, so that other processes do not.
+//! best of several rounds, in which memcpy, the fabric without trace, with trace, and with a trace
+//! of headers alone take turns. What counts is CPU time, so that other processes do not.
 
 use fabric::{
     End, Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want,
@@ -20,7 +20,8 @@ const RAM: u64 = 0x1_0000_0000;
 const VOLUME: usize = 64 << 20;
 const MESSAGE: usize = 1 << 20;
 const CHUNK: usize = 4096;
-/// Largest payload and read request: as Linux leaves them, and the largest payload that the ConnectX has.
+/// Largest payload and read request: as Linux leaves them, and the largest payload that the
+/// ConnectX has.
 const SIZES: [(usize, usize); 2] = [(128, 512), (512, CHUNK)];
 const ROUNDS: usize = 7;
 const HINT: Option<Want> = Some(Want::exactly(Hint {

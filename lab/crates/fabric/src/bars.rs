@@ -5,8 +5,8 @@ use std::ops::Range;
 
 /// The BARs that requests can reach, in order of their addresses.
 ///
-/// It is made anew when one of them is moved, or enabled, which happens now and then; it is asked for
-/// every TLP.
+/// It is made anew when one of them is moved, or enabled, which happens now and then; it is asked
+/// for every TLP.
 #[derive(Debug, Default)]
 pub struct BarTable(Vec<Entry>);
 
@@ -24,7 +24,8 @@ pub struct Bar {
 #[derive(Debug)]
 struct Entry {
     bar: Bar,
-    /// Highest end of this one and of all in front of it: BARs may overlap, if a driver puts them so.
+    /// Highest end of this one and of all in front of it: BARs may overlap, if a driver puts them
+    /// so.
     up_to: u64,
 }
 
@@ -53,8 +54,8 @@ impl BarTable {
             .min_by_key(|bar| (bar.port, bar.number))
     }
 
-    /// Whether a BAR of another port than `from` decodes some of `len` bytes at `addr`, or of the rest
-    /// of the DW behind them.
+    /// Whether a BAR of another port than `from` decodes some of `len` bytes at `addr`, or of the
+    /// rest of the DW behind them.
     pub fn overlaps(&self, from: usize, addr: u64, len: usize) -> bool {
         let last = addr.saturating_add(len as u64);
         self.before(last, addr)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Requests to guest memory that nobody records.
 //!
-//! Their bytes, and those of their completions, would be made only to be thrown away. So the data is
-//! moved at once, and what else such requests leave behind is made up for: they use up transaction
-//! tags, and they are counted if a trace has reached its limit. Requests to peers are sent one by one,
-//! since each is an event for the completer.
+//! Their bytes, and those of their completions, would be made only to be thrown away. So the data
+//! is moved at once, and what else such requests leave behind is made up for: they use up
+//! transaction tags, and they are counted if a trace has reached its limit. Requests to peers are
+//! sent one by one, since each is an event for the completer.
 
 use crate::{
     Error, Want,
@@ -52,8 +52,8 @@ pub fn read(
     Ok(true)
 }
 
-/// Does what reads of `len` bytes at `from` and writes of them to `to` do, a page of the target at a
-/// time; false, and nothing is done, if they must be sent.
+/// Does what reads of `len` bytes at `from` and writes of them to `to` do, a page of the target at
+/// a time; false, and nothing is done, if they must be sent.
 pub fn copy(
     state: &mut State,
     port: usize,
@@ -85,7 +85,8 @@ pub fn copy(
     Ok(true)
 }
 
-/// The guest memory at `addr`, if all requests for the `len` bytes there go to it and are not recorded.
+/// The guest memory at `addr`, if all requests for the `len` bytes there go to it and are not
+/// recorded.
 fn memory(
     state: &State,
     port: usize,
@@ -105,8 +106,8 @@ fn memory(
     memory.subslice(lead, len).ok()
 }
 
-/// What the requests that were not sent leave behind: they have used up tags, and are counted if the
-/// trace has reached its limit. Each call is for bytes within a page.
+/// What the requests that were not sent leave behind: they have used up tags, and are counted if
+/// the trace has reached its limit. Each call is for bytes within a page.
 struct Requests<'a> {
     state: &'a mut State,
     port: usize,

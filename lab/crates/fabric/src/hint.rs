@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The gate that every hint passes, when its request is sent.
 //!
-//! A model says what it [`Want`]s. What leaves is decided by the function's TPH Requester capability
-//! and control register at that moment ([`Tph`]), by one set of rules for all functions:
+//! A model says what it [`Want`]s. What leaves is decided by the function's TPH Requester
+//! capability and control register at that moment ([`Tph`]), by one set of rules for all functions:
 //!
 //! | ST Mode Select | what a hinted request carries |
 //! |-|-|

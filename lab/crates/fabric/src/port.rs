@@ -119,8 +119,8 @@ impl Port {
         self.with(|port| port.gate = Gate::new(tph));
     }
 
-    /// What the gate would make of `want` now, for a model that reports it to its driver. What is sent
-    /// later has the hint that is allowed then.
+    /// What the gate would make of `want` now, for a model that reports it to its driver. What is
+    /// sent later has the hint that is allowed then.
     pub fn hint(&self, want: Want) -> Result<Hint, NoHint> {
         self.with(|port| port.gate.hint(want))
     }

@@ -124,12 +124,12 @@ impl Requester {
         Ok(())
     }
 
-    /// Copies `len` bytes at `from` to `to`: emits memory reads for what goes to one page of `to`, and
-    /// then writes for it, page by page.
+    /// Copies `len` bytes at `from` to `to`: emits memory reads for what goes to one page of `to`,
+    /// and then writes for it, page by page.
     ///
     /// It stops at the first request that cannot be sent or fails; some of the target may have been
-    /// written then. Where nothing is recorded, and both are guest memory, the data is moved once, and
-    /// others send, and gates close, after each [`MAX_RUN`] bytes.
+    /// written then. Where nothing is recorded, and both are guest memory, the data is moved once,
+    /// and others send, and gates close, after each [`MAX_RUN`] bytes.
     pub fn copy(&self, from: End, to: End, len: u64) -> Result<(), CopyError> {
         // What is read must not have been written yet, or by the page before, as it is recorded.
         let overlap = from.addr.abs_diff(to.addr) < len;

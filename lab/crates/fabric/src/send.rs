@@ -96,8 +96,8 @@ impl<'a> Egress<'a> {
         Ok(len)
     }
 
-    /// Copies guest memory to guest memory, as reads and writes would; false, and nothing is done, if
-    /// these must be sent.
+    /// Copies guest memory to guest memory, as reads and writes would; false, and nothing is done,
+    /// if these must be sent.
     pub fn copy(
         &mut self,
         from: (u64, Option<Want>),

@@ -18,8 +18,8 @@ pub fn request_len(addr: u64, remaining: usize, max: usize) -> usize {
     remaining.min(0x1000 - in_page).min(max - in_dw)
 }
 
-/// Bytes of `remaining` at `addr` that are moved at a time: `max` at most, and up to the end of a page if
-/// not all. `max` is a page or more.
+/// Bytes of `remaining` at `addr` that are moved at a time: `max` at most, and up to the end of a
+/// page if not all. `max` is a page or more.
 pub fn run_len(addr: u64, remaining: usize, max: usize) -> usize {
     if remaining <= max {
         remaining

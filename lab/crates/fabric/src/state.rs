@@ -164,7 +164,8 @@ impl State {
             .collect();
     }
 
-    /// The hint of the next request of port `from`. As long as the fabric is locked, nothing changes it.
+    /// The hint of the next request of port `from`. As long as the fabric is locked, nothing
+    /// changes it.
     pub fn hint(&mut self, from: usize, want: Option<Want>) -> Option<Hint> {
         let name = self.tap.sender(from + 1);
         self.ports[from].gate.pass(want?, name)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bytes of fixed requests, as `requests.txt` has them: what a trace holds changes on purpose only.
+//! The bytes of fixed requests, as `requests.txt` has them: what a trace holds changes on purpose
+//! only.
 
 mod common;
 

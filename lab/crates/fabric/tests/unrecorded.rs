@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether TLPs are recorded makes no difference to anybody but the reader of the trace, and what is
-//! recorded is what arrives.
+//! Whether TLPs are recorded makes no difference to anybody but the reader of the trace, and what
+//! is recorded is what arrives.
 
 mod common;
 
@@ -251,7 +251,8 @@ impl Run {
         }
         let mut returned = &returned[..];
         for brought in &self.brought {
-            // A hinted read returns whole DWs, and a read of which a part failed something in between.
+            // A hinted read returns whole DWs, and a read of which a part failed something in
+            // between.
             let mut places = (0..=returned.len()).map(|at| &returned[at..]);
             returned = places
                 .find_map(|rest| rest.strip_prefix(&brought[..]))

@@ -72,8 +72,8 @@ impl<'a> Tlp<'a> {
         Ok(need)
     }
 
-    /// Writes what is in front of the payload to the front of `dws`, as [`Tlp::encode`] does, and returns
-    /// how many DWs that are: for who has another place for the payload than behind them.
+    /// Writes what is in front of the payload to the front of `dws`, as [`Tlp::encode`] does, and
+    /// returns how many DWs that are: for who has another place for the payload than behind them.
     pub fn encode_headers(
         &self,
         mode: Mode,
@@ -108,9 +108,9 @@ impl<'a> Tlp<'a> {
         Ok(tlp)
     }
 
-    /// Reads the one packet whose front `bytes` holds, all headers at least, as an analyzer keeps it
-    /// that does not capture whole payloads. Returns it with as much of its payload as there is, and how
-    /// many bytes of that are missing.
+    /// Reads the one packet whose front `bytes` holds, all headers at least, as an analyzer keeps
+    /// it that does not capture whole payloads. Returns it with as much of its payload as there is,
+    /// and how many bytes of that are missing.
     ///
     /// It is as strict as [`Tlp::decode`] otherwise.
     pub fn decode_cut(bytes: &'a [u8], mode: Mode) -> Result<(Self, usize), DecodeError> {

@@ -169,8 +169,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) announced: usize,
 }
 
-/// What follows the `headers` DWs: as many bytes as the length field announces, no more, and no less
-/// unless the packet may be cut.
+/// What follows the `headers` DWs: as many bytes as the length field announces, no more, and no
+/// less unless the packet may be cut.
 pub(crate) fn payload(
     bytes: &[u8],
     headers: usize,

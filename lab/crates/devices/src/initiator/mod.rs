@@ -34,9 +34,9 @@
 //! shows in the trace only.
 //!
 //! HINT_DROPPED says that a hint was asked for which TPH Requester Control did not allow when the
-//! doorbell was rung. Each write has the hint that is asked for, if it is allowed when that write is
-//! sent, and else none. In interrupt vector mode it is allowed to have the tag of the ST table's entry
-//! VECTOR; in No ST mode, tag 0, if that is the ST that is asked for.
+//! doorbell was rung. Each write has the hint that is asked for, if it is allowed when that write
+//! is sent, and else none. In interrupt vector mode it is allowed to have the tag of the ST table's
+//! entry VECTOR; in No ST mode, tag 0, if that is the ST that is asked for.
 //!
 //! Peers do not reach BAR 0: to them it is an unsupported request.
 //!
@@ -235,7 +235,8 @@ impl Initiator {
         });
     }
 
-    /// The copy that the registers ask for and whether its hint is dropped, or what is wrong with it.
+    /// The copy that the registers ask for and whether its hint is dropped, or what is wrong with
+    /// it.
     fn accept(&self, registers: &Registers, context: &Context<'_>) -> Result<(Copy, bool), Fault> {
         let copy = registers.copy().ok_or(Fault::BadRequest)?;
         if u32::from(copy.vector) >= self.interrupt.vectors() {

@@ -7,11 +7,11 @@
 //! fast. The other buffer goes on with the rest, and one store makes it the current one. [`finish`]
 //! takes the buffers away: then the file is its blocks and nothing else.
 //!
-//! A mapping of the whole file would do without the second copy, but costs more: each of its pages is a
-//! fault, and is zeroed before it is filled (measured on ext4, over a file that was allocated: one and a
-//! half times the time for blocks of 176 and of 560 bytes). Its pages would have to be allocated beforehand,
-//! too, since a store to one for which the disk has no room kills the process; and what a file system
-//! that copies on write has allocated is not where that store goes.
+//! A mapping of the whole file would do without the second copy, but costs more: each of its pages
+//! is a fault, and is zeroed before it is filled (measured on ext4, over a file that was allocated:
+//! one and a half times the time for blocks of 176 and of 560 bytes). Its pages would have to be
+//! allocated beforehand, too, since a store to one for which the disk has no room kills the
+//! process; and what a file system that copies on write has allocated is not where that store goes.
 //!
 //! | at | what |
 //! |-|-|

@@ -20,8 +20,8 @@
 //!
 //! A completion is for the object of its request.
 //!
-//! With a [`snaplen`](Options::snaplen), no more of a packet's data is captured. It is more than the
-//! headers need, so that only payload is missing; the packet tells how long it was.
+//! With a [`snaplen`](Options::snaplen), no more of a packet's data is captured. It is more than
+//! the headers need, so that only payload is missing; the packet tells how long it was.
 //!
 //! # Its end
 //!
@@ -29,9 +29,9 @@
 //! process has ended well, the newest packets are not in their place, but where [`Reader`] finds them;
 //! [`finish`] makes a file for other programs of what a killed process left.
 //!
-//! A trace has a limit ([`DEFAULT_LIMIT`], [`Options::limit`]). The TLP that finds no room and all that
-//! follow it travel unrecorded. The trace then ends with a statistics block of interface 0, which says
-//! how many they are: [`Reader::unrecorded`].
+//! A trace has a limit ([`DEFAULT_LIMIT`], [`Options::limit`]). The TLP that finds no room and all
+//! that follow it travel unrecorded. The trace then ends with a statistics block of interface 0,
+//! which says how many they are: [`Reader::unrecorded`].
 //!
 //! # Its text
 //!

@@ -40,8 +40,8 @@ pub const MIN_SNAPLEN: usize = HEADER_LEN + 4 * MAX_HEADERS_DW;
 /// How much a trace keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// About how many bytes the trace may have: the TLP that finds no room and all that follow it are
-    /// counted only.
+    /// About how many bytes the trace may have: the TLP that finds no room and all that follow it
+    /// are counted only.
     pub limit: u64,
     /// How many bytes of a packet's data are captured, [`MIN_SNAPLEN`] at least, in whole DWs; all
     /// unless it is said.

@@ -76,7 +76,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Everything enabled, hints with tags of the initiator's own included; BAR 2 placed, guest memory mapped for the initiator.
+    /// Everything enabled, hints with tags of the initiator's own included; BAR 2 placed, guest
+    /// memory mapped for the initiator.
     pub fn new(mode: Mode) -> Self {
         Self::behind(mode, None)
     }

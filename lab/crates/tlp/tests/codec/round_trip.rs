@@ -40,8 +40,8 @@ proptest! {
         prop_assert_eq!(parts, encode(&tlp, mode));
     }
 
-    /// Wherever in its payload a packet is cut, its headers say what they said, and what is missing is
-    /// known; nothing is made of less than the headers.
+    /// Wherever in its payload a packet is cut, its headers say what they said, and what is missing
+    /// is known; nothing is made of less than the headers.
     #[test]
     fn a_cut_packet_is_known_by_its_headers(
         packet in packet().prop_map(nonflit),

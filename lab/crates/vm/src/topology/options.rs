@@ -71,8 +71,8 @@ pub struct DevicesArgs {
     /// Most MiB of the trace, 0 for none: what is beyond is counted only
     #[arg(long, value_name = "MIB", default_value_t)]
     pub trace_limit: TraceLimit,
-    /// Keep N bytes of each packet in the trace: 32 are all headers without payload; a multiple of 4
-    /// [default: all]
+    /// Keep N bytes of each packet in the trace: 32 are all headers without payload; a multiple of
+    /// 4 [default: all]
     #[arg(long, value_name = "N")]
     pub snaplen: Option<usize>,
 }
