@@ -10,7 +10,7 @@ use crate::{
 };
 use fabric::{
     Fabric,
-    trace::{Options, Tap},
+    trace::{Options, Snaplen, Tap},
 };
 use std::{
     io,
@@ -41,9 +41,8 @@ pub struct Topology {
     pub trace_dir: Option<PathBuf>,
     /// About how many bytes the trace may have; what is beyond is counted only.
     pub trace_limit: u64,
-    /// How many bytes of a packet the trace captures, if not all: see
-    /// [`Options::snaplen`](fabric::trace::Options::snaplen).
-    pub trace_snaplen: Option<usize>,
+    /// How much of a packet the trace captures, if not all.
+    pub trace_snaplen: Option<Snaplen>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
 }

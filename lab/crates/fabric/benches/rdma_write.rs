@@ -8,7 +8,7 @@
 
 use fabric::{
     End, Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want,
-    trace::{MIN_SNAPLEN, Options, Tap},
+    trace::{Options, Snaplen, Tap},
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{env, fs::File, hint::black_box, os::unix::fs::FileExt, time::Duration};
@@ -250,7 +250,7 @@ fn table(sizes: (usize, usize), wanted: &str) {
         },
         Options {
             limit: 4 << 30,
-            snaplen: Some(MIN_SNAPLEN),
+            snaplen: Some(Snaplen::HEADERS),
         },
     );
     println!(

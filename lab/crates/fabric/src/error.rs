@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can go wrong on the fabric.
 
-use crate::trace::MIN_SNAPLEN;
+use crate::trace::Snaplen;
 use std::{io, path::PathBuf};
 use tlp::{CompletionStatus, EncodeError, FieldError};
 
@@ -113,6 +113,9 @@ pub enum Error {
         source: io::Error,
     },
     /// Headers would be cut, or a DW.
-    #[error("snaplen of {0} bytes: it must be {MIN_SNAPLEN} at least, and whole DWs")]
-    Snaplen(usize),
+    #[error(
+        "snaplen of {0} bytes: it must be {least} at least, and whole DWs",
+        least = Snaplen::HEADERS.bytes()
+    )]
+    Snaplen(u32),
 }

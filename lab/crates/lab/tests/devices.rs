@@ -2,7 +2,7 @@
 //! `lab devices`, as whoever runs a guest sees it.
 
 use connectx_driver::{Adapter, Function, GuestMemory};
-use fabric::trace::{BINARY_FILE, HEADER_LEN, Reader, Record};
+use fabric::trace::{BINARY_FILE, HEADER_LEN, Reader, Record, Snaplen};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread::sleep;
@@ -68,10 +68,9 @@ fn the_process_ends_with_a_device_s_complaint_while_its_client_stays() {
 
 #[test]
 fn a_trace_has_as_much_of_each_packet_as_is_asked_for() {
-    const SNAPLEN: usize = 32;
     let out = tempfile::tempdir().unwrap();
     let devices = Devices {
-        snaplen: Some(SNAPLEN),
+        snaplen: Some(Snaplen::HEADERS),
         ..Devices::from(preset::T1_RDMA.clone())
     };
     let mut process = start_with(devices, out.path());
@@ -86,7 +85,8 @@ fn a_trace_has_as_much_of_each_packet_as_is_asked_for() {
     let reader = Reader::open(&out.path().join(BINARY_FILE)).unwrap();
     let records: Vec<Record> = reader.map(Result::unwrap).collect();
     assert!(records.iter().any(|record| record.missing > 0));
+    let headers = Snaplen::HEADERS.bytes() as usize - HEADER_LEN;
     for record in records {
-        assert!(record.bytes.len() <= SNAPLEN - HEADER_LEN, "{record}");
+        assert!(record.bytes.len() <= headers, "{record}");
     }
 }

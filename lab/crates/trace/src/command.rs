@@ -99,7 +99,7 @@ mod tests {
     use crate::conclude::PAGE_FILE;
     use crate::testing::{ID, send, sender};
     use clap::Parser;
-    use fabric::trace::{BINARY_FILE, Options, Tap};
+    use fabric::trace::{BINARY_FILE, Options, Snaplen, Tap};
     use std::fs;
     use std::path::Path;
 
@@ -160,7 +160,7 @@ mod tests {
     fn payload_that_was_not_captured_is_said_to_be_so_and_counted() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
-            snaplen: Some(32),
+            snaplen: Some(Snaplen::HEADERS),
             ..Options::default()
         };
         let port = sender(Tap::with(dir.path(), options).unwrap());

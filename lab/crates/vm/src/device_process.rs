@@ -76,7 +76,11 @@ impl DeviceProcess {
             .arg("--topology")
             .arg(topology)
             .arg(format!("--trace-limit={}", devices.trace_limit))
-            .args(devices.snaplen.map(|bytes| format!("--snaplen={bytes}")))
+            .args(
+                devices
+                    .snaplen
+                    .map(|snaplen| format!("--snaplen={}", snaplen.bytes())),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log_file);

@@ -23,6 +23,7 @@ pub use rules::Violation;
 
 use clap::ValueEnum;
 use devices::InitiatorConfig;
+use fabric::trace::Snaplen;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -104,8 +105,8 @@ pub struct Devices {
     pub topology: Topology,
     /// Most MiB of their trace.
     pub trace_limit: TraceLimit,
-    /// How many bytes of each packet it captures, if not all.
-    pub snaplen: Option<usize>,
+    /// How much of each packet it captures, if not all.
+    pub snaplen: Option<Snaplen>,
 }
 
 impl From<Topology> for Devices {

@@ -20,7 +20,7 @@
 //!
 //! A completion is for the object of its request.
 //!
-//! With a [`snaplen`](Options::snaplen), no more of a packet's data is captured. It is more than
+//! With a [`Snaplen`], no more of a packet's data is captured. It is more than
 //! the headers need, so that only payload is missing; the packet tells how long it was.
 //!
 //! # Its end
@@ -48,6 +48,7 @@ mod header;
 mod object;
 mod reader;
 mod record;
+mod snaplen;
 mod tap;
 #[cfg(test)]
 mod wireshark;
@@ -56,7 +57,8 @@ pub use header::HEADER_LEN;
 pub use object::{Object, ObjectKind};
 pub use reader::{ReadError, Reader, Sender, extract, finish};
 pub use record::{Destination, Record};
-pub use tap::{MIN_SNAPLEN, Options, Tap};
+pub use snaplen::Snaplen;
+pub use tap::{Options, Tap};
 
 /// Name of the interface that stands for the root complex and guest memory.
 pub const HOST: &str = "host";

@@ -27,7 +27,7 @@ pub struct Record {
     /// What the request is for, or that which a completion answers, if the sender says so.
     pub object: Option<Object>,
     /// The TLP as on the wire, as far as it was captured: its headers, and what
-    /// [`super::Options::snaplen`] leaves of its payload.
+    /// [`super::Snaplen`] leaves of its payload.
     pub bytes: Vec<u8>,
     /// How many bytes of its payload were not captured.
     pub missing: usize,

@@ -2,7 +2,7 @@
 //! The writing side of the trace.
 
 use super::{
-    BINARY_FILE, DEFAULT_LIMIT, HEADER_LEN, HOST, Object,
+    BINARY_FILE, DEFAULT_LIMIT, HEADER_LEN, HOST, Object, Snaplen,
     append::Append,
     header::{Header, NONE},
 };
@@ -34,18 +34,14 @@ const STATISTICS_LEN: u64 = 40;
 /// Room for all senders, beyond the limit.
 const SENDERS_LEN: u64 = 1 << 20;
 
-/// The least [`Options::snaplen`]: what stands in front of a TLP, and its longest headers.
-pub const MIN_SNAPLEN: usize = HEADER_LEN + 4 * MAX_HEADERS_DW;
-
 /// How much a trace keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// About how many bytes the trace may have: the TLP that finds no room and all that follow it
     /// are counted only.
     pub limit: u64,
-    /// How many bytes of a packet's data are captured, [`MIN_SNAPLEN`] at least, in whole DWs; all
-    /// unless it is said.
-    pub snaplen: Option<usize>,
+    /// How much of a packet is captured; all unless it is said.
+    pub snaplen: Option<Snaplen>,
 }
 
 /// [`DEFAULT_LIMIT`], and whole packets.
@@ -73,7 +69,7 @@ struct Trace {
     /// Most bytes of the file, but for senders that come later.
     limit: u64,
     /// Most bytes of a packet's data.
-    snaplen: Option<usize>,
+    snaplen: Option<Snaplen>,
     /// Nanoseconds since 1970 when the current call began.
     now: u64,
     /// What the current call is for.
@@ -98,11 +94,6 @@ impl Tap {
     /// The same with a trace that keeps what `options` say.
     pub fn with(dir: &Path, options: Options) -> Result<Self, Error> {
         let Options { limit, snaplen } = options;
-        if let Some(snaplen) = snaplen
-            && (snaplen < MIN_SNAPLEN || !snaplen.is_multiple_of(4))
-        {
-            return Err(Error::Snaplen(snaplen));
-        }
         let path = dir.join(BINARY_FILE);
         let begin = || -> io::Result<Self> {
             let file = Append::create(&path, limit.saturating_add(SENDERS_LEN))?;
@@ -275,7 +266,7 @@ impl Trace {
         let interface = InterfaceDescriptionBlock {
             linktype: DataLink::USER0,
             // 0 stands for no limit.
-            snaplen: u32::try_from(self.snaplen.unwrap_or_default()).map_err(io::Error::other)?,
+            snaplen: self.snaplen.map_or(0, Snaplen::bytes),
             options,
         };
         self.block(interface).map(drop)
@@ -305,7 +296,8 @@ impl Trace {
         payload: &[u8],
     ) -> io::Result<bool> {
         let data_len = 4 * head.len() - PACKET_HEAD + payload.len();
-        let captured = self.snaplen.map_or(data_len, |most| data_len.min(most));
+        let most = self.snaplen.map(|snaplen| snaplen.bytes() as usize);
+        let captured = most.map_or(data_len, |most| data_len.min(most));
         let payload = &payload[..payload.len() - (data_len - captured)];
         let block_len = PACKET_HEAD + captured + PACKET_TAIL;
         if self.file.len() + block_len as u64 + STATISTICS_LEN > self.limit {

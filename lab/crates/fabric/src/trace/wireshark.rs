@@ -5,7 +5,7 @@
 #[path = "../../../tlp/tests/codec/common.rs"]
 mod packets;
 
-use super::{BINARY_FILE, MIN_SNAPLEN, Object, ObjectKind, Options, Tap};
+use super::{BINARY_FILE, Object, ObjectKind, Options, Snaplen, Tap};
 use packets::{encode, mode, nonflit, packet};
 use proptest::{
     collection::vec,
@@ -476,7 +476,7 @@ fn a_filter_finds_a_tag_in_both_modes() {
 fn payload_that_was_not_captured_is_no_fault() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
-        snaplen: Some(MIN_SNAPLEN),
+        snaplen: Some(Snaplen::HEADERS),
         ..Options::default()
     };
     let mut tap = Tap::with(dir.path(), options).unwrap();

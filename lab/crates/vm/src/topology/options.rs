@@ -3,7 +3,7 @@
 
 use super::{Completer, Devices, LinkMode, Model, Profile, StTable, Tags, Topology, preset};
 use clap::Args;
-use fabric::trace::DEFAULT_LIMIT;
+use fabric::trace::{DEFAULT_LIMIT, Snaplen};
 use std::fmt::{self, Display, Formatter, Write};
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -73,8 +73,8 @@ pub struct DevicesArgs {
     pub trace_limit: TraceLimit,
     /// Keep N bytes of each packet in the trace: 32 are all headers without payload; a multiple of
     /// 4 [default: all]
-    #[arg(long, value_name = "N")]
-    pub snaplen: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = snaplen)]
+    pub snaplen: Option<Snaplen>,
 }
 
 /// An option is about something that the topology has not.
@@ -152,6 +152,13 @@ impl DevicesArgs {
             snaplen: self.snaplen,
         })
     }
+}
+
+fn snaplen(text: &str) -> Result<Snaplen, String> {
+    let bytes = text
+        .parse()
+        .map_err(|error: ParseIntError| error.to_string())?;
+    Snaplen::new(bytes).map_err(|error| error.to_string())
 }
 
 /// How many MiB a trace may have.
@@ -274,6 +281,10 @@ mod tests {
     #[test]
     fn a_trace_has_whole_packets_unless_it_is_said() {
         assert_eq!(parse(&[]).unwrap().snaplen, None);
-        assert_eq!(parse(&["--snaplen", "32"]).unwrap().snaplen, Some(32));
+        let headers = parse(&["--snaplen", "32"]).unwrap();
+        assert_eq!(headers.snaplen, Some(Snaplen::HEADERS));
+        let error = parse(&["--snaplen", "28"]).unwrap_err();
+        assert!(error.contains("it must be 32 at least"), "{error}");
+        assert!(parse(&["--snaplen", "all"]).is_err());
     }
 }
