@@ -85,9 +85,10 @@ fn tlps_are_cut_where_they_always_were() {
         lab.run_well(&mut a, &request);
         text += &requests(&lab, from, &a, &b);
     }
-    let known = include_str!("messages.txt");
-    for (number, (line, known)) in text.lines().zip(known.lines()).enumerate() {
-        assert_eq!(line, known, "line {}", number + 1);
+    // The first line says the licence.
+    let known = include_str!("messages.txt").lines().skip(1);
+    for (number, (line, known)) in text.lines().zip(known.clone()).enumerate() {
+        assert_eq!(line, known, "line {}", number + 2);
     }
-    assert_eq!(text.lines().count(), known.lines().count());
+    assert_eq!(text.lines().count(), known.count());
 }
