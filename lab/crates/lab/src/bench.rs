@@ -20,7 +20,7 @@ mod device;
 mod guest;
 mod report;
 
-use crate::style::{Style, relative};
+use ::report::style::{Style, relative};
 use connectx_driver::measure::{events, memory, writes};
 use report::{Host, Report};
 use std::error::Error;

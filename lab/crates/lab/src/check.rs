@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs every test, part by part, and prints one total.
 
-mod arrivals;
 pub(crate) mod attempt;
 mod boots;
 mod child;
@@ -9,18 +8,17 @@ mod error;
 mod gateways;
 mod parts;
 pub(crate) mod programs;
-pub(crate) mod report;
-mod summary;
 
 use crate::cli::{CheckArgs, Driver, Publish};
 use crate::demo;
-use crate::style::{Style, relative};
 use boots::{Boot, Boots, Extent, Kunit};
 pub use error::CheckError;
 use mutants::Outcome;
 use parts::{Part, Results};
 use report::Report;
 pub use report::Totals;
+use report::style::{Style, relative};
+use report::summary::{self, Summary};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -30,7 +28,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-use summary::Summary;
 use vm::results::ktap::Ktap;
 use vm::results::libtest::Libtest;
 use vm::results::tap::Tap;
@@ -65,7 +62,7 @@ pub struct Target {
 /// Runs the host's tests and those of the guest on every target, several parts at a time, and
 /// writes TAP and the closing line to `to`. The first target's traces and logs go into the output
 /// directory itself, those of each other one into a directory there that has the kernel's name.
-/// Leaves the totals as `check.json` in the output directory; the module `summary` describes it.
+/// Leaves the totals as `check.json` in the output directory; [`report::summary`] describes it.
 pub fn check(
     setup: &Setup,
     targets: &[Target],

@@ -120,6 +120,7 @@ impl Default for Publish {
 
 /// Options of `lab check`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // Each is a word of the command line.
 pub struct CheckArgs {
     #[command(flatten)]
     #[allow(missing_docs)]

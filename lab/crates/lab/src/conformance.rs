@@ -2,9 +2,9 @@
 //! Runs the tests of the uAPI on any kernel and says, case by case of the contract, what it does.
 
 use crate::check::attempt::void;
-use crate::check::report::Report;
 use crate::check::{Totals, programs};
-use crate::style::{Style, relative};
+use report::Report;
+use report::style::{Style, relative};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

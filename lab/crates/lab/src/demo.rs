@@ -9,8 +9,8 @@ pub mod verify;
 
 use crate::check::programs;
 use crate::cli::{Driver, Publish};
-use crate::style::{self, Style};
 use fabric::trace::{BINARY_FILE, Reader, Record};
+use report::style::{self, Style};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

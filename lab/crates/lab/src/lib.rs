@@ -11,5 +11,4 @@ pub mod cli;
 pub mod conformance;
 pub mod demo;
 pub mod faults;
-pub mod style;
 pub mod vfio_selftests;

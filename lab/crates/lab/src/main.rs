@@ -4,8 +4,8 @@
 use clap::Parser;
 use lab::check::Target;
 use lab::cli::{Cli, Command, KernelArgs, ShellArgs};
-use lab::style::relative;
 use lab::{bench, check, conformance, demo, faults, vfio_selftests};
+use report::style::relative;
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::path::Path;

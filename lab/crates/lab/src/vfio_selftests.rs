@@ -2,10 +2,10 @@
 //! Runs the kernel's own tests of VFIO on the pristine kernel and on ours. Each must pass on both, or
 //! be skipped on both for the same reason.
 
-use crate::check::report::Report;
 use crate::check::{Target, Totals};
 use crate::cli::VfioSelftestsArgs;
-use crate::style::Style;
+use report::Report;
+use report::style::Style;
 use std::io::{self, Write};
 use std::time::Instant;
 use vm::results::compare::compare;

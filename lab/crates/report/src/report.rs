@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Prints results as TAP, part by part, and keeps count.
 
-use crate::style::Style;
+use crate::style::{Style, relative};
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
@@ -128,7 +128,7 @@ impl<'a> Report<'a> {
                 self.part().totals.failed += 1;
                 let line = format!("not ok {number} - {name}");
                 writeln!(self.to, "{}", self.style.bad(line))?;
-                for line in why.lines() {
+                for line in relative(why).lines() {
                     writeln!(self.to, "#   {line}")?;
                 }
             }
@@ -171,6 +171,7 @@ impl<'a> Report<'a> {
     }
 
     /// The parts so far, in their order.
+    #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }

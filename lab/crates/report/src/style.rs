@@ -6,6 +6,7 @@ use std::io::{IsTerminal, stdout};
 
 /// `text` with the paths below the working directory made relative to it: the same directory has
 /// another name outside the toolbox.
+#[must_use]
 pub fn relative(text: &str) -> String {
     match std::env::current_dir() {
         Ok(dir) if dir.parent().is_some() => text.replace(&format!("{}/", dir.display()), ""),
@@ -21,6 +22,7 @@ pub struct Style {
 
 impl Style {
     /// Colours if stdout is a terminal and NO_COLOR (<https://no-color.org>) is not set.
+    #[must_use]
     pub fn of_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {

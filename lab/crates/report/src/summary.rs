@@ -12,7 +12,7 @@
 //!
 //! A run that did not come to its end leaves none.
 
-use super::report::{self, Totals};
+use crate::report::{self, Totals};
 use serde::Serialize;
 use std::path::Path;
 use std::{fs, io};

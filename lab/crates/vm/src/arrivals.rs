@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the trace of a boot must show of the writes that arrive.
 
-use crate::style::relative;
+use crate::cpu_hint;
+use crate::results::Case;
 use fabric::trace::{BINARY_FILE, Destination, HOST, ReadError, Reader, Record};
 use std::path::Path;
 use tlp::{Hint, Ph, SteeringTag, Tlp};
-use vm::cpu_hint;
-use vm::results::Case;
 
 /// What is claimed of the writes that arrive, beside what the programs see of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +40,7 @@ fn cpu_tags(cpus: u32) -> Vec<SteeringTag> {
 
 impl Arrivals {
     /// What the trace in `dir` says about it.
+    #[must_use]
     pub fn case(self, dir: &Path) -> Case {
         let claim = match self {
             Self::Hinted => {
@@ -54,7 +54,7 @@ impl Arrivals {
         };
         match self.look(dir) {
             Ok(()) => Case::pass(claim),
-            Err(why) => Case::fail(claim, relative(&why)),
+            Err(why) => Case::fail(claim, why),
         }
     }
 
@@ -83,9 +83,8 @@ impl Arrivals {
             seen.take(&record, hint);
         }
         match self {
-            Self::None => Ok(()),
             Self::WithoutHint if seen.at_accelerator == 0 => Err("no write arrived".into()),
-            Self::WithoutHint => Ok(()),
+            Self::None | Self::WithoutHint => Ok(()),
             Self::Hinted => match (seen.st_at_accelerator, seen.ext_at_accelerator) {
                 (0, _) => Err("no write has an 8-bit tag".into()),
                 (_, 0) => Err("no write has a tag of 16 bits".into()),
@@ -145,11 +144,11 @@ fn is_in_memory(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::Verdict;
     use fabric::trace::Tap;
     use fabric::{Completer, Fabric, RequesterEnable, Tph, Want};
     use std::sync::Arc;
     use tlp::{Bdf, MemRequest, Mode};
-    use vm::results::Verdict;
 
     struct Memory;
 

@@ -4,6 +4,7 @@
 //! [`run()`] is the one way to a guest. It starts the process that serves the lab's devices, then virtme-ng,
 //! watches both, and leaves nothing behind: neither processes nor an unread log.
 
+mod arrivals;
 mod attempt;
 pub mod checkers;
 pub mod command;
@@ -31,6 +32,7 @@ mod setup;
 pub mod signals;
 pub mod topology;
 
+pub use arrivals::Arrivals;
 pub use attempt::twice;
 pub use command::{Accel, Task};
 pub use device_process::{DeviceProcess, DevicesEnd};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Measurements, and how they are shown.
 
-use crate::style::Style;
+use ::report::style::Style;
 use connectx_driver::measure::{Bound, Measurement, Required};
 use serde::Serialize;
 use std::fmt::Write;

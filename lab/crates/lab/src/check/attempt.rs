@@ -3,7 +3,7 @@
 
 use super::error::CheckError;
 use super::parts::Results;
-use crate::style::relative;
+use report::style::relative;
 use std::path::Path;
 use vm::VmError;
 use vm::results::Event;
@@ -54,8 +54,8 @@ pub(crate) fn void(error: &VmError, out: &Path, aside: &Path) -> String {
 mod tests {
     use super::*;
     use crate::check::parts::{self, Part};
-    use crate::check::report::{self, Report};
-    use crate::style::Style;
+    use report::Report;
+    use report::style::Style;
     use std::num::NonZeroUsize;
     use vm::results::Case;
     use vm::signals::Interrupt;

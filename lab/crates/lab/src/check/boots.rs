@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which guests are booted to test a kernel, and what runs in each.
 
-use super::arrivals::Arrivals;
 use super::error::CheckError;
 use super::programs;
 use std::time::Duration;
 use tlp::Ph;
+use vm::Arrivals;
 use vm::topology::{LinkMode, Topology, preset};
 use vm::{DevicesEnd, Kernel, Program};
 

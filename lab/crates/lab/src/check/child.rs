@@ -93,8 +93,8 @@ fn stream(
 mod tests {
     use super::*;
     use crate::check::parts::{self, Part};
-    use crate::check::report::Report;
-    use crate::style::Style;
+    use report::Report;
+    use report::style::Style;
     use std::num::NonZeroUsize;
     use vm::results::tap::Tap;
 

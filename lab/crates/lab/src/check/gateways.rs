@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the record of the RDMA adapter's gateways must hold.
 
-use crate::style::relative;
+use report::style::relative;
 use std::fs;
 use std::path::Path;
 use vm::results::Case;

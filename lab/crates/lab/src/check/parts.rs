@@ -2,8 +2,8 @@
 //! Runs parts of the check at the same time, and reports them one after another.
 
 use super::error::CheckError;
-use super::report::Report;
 use mutants::Outcome;
+use report::Report;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -199,7 +199,7 @@ fn in_order(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::style::Style;
+    use report::style::Style;
     use std::io;
     use std::sync::Barrier;
     use std::sync::mpsc;

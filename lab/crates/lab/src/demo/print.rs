@@ -3,7 +3,7 @@
 
 use super::steps::Kind;
 use super::verify::{Verified, describe};
-use crate::style::Style;
+use report::style::Style;
 use std::fmt::Write;
 
 /// Width of the column of names.
