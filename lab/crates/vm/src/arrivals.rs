@@ -4,6 +4,7 @@
 use crate::cpu_hint;
 use crate::results::Case;
 use fabric::trace::{BINARY_FILE, Destination, HOST, ReadError, Reader, Record};
+use std::collections::BTreeSet;
 use std::path::Path;
 use tlp::{Hint, Ph, SteeringTag, Tlp};
 
@@ -12,8 +13,8 @@ use tlp::{Hint, Ph, SteeringTag, Tlp};
 pub enum Arrivals {
     /// None at an accelerator.
     None,
-    /// Some at an accelerator with an 8-bit tag, and some with one of 16 bits.
-    Hinted,
+    /// Some at an accelerator with a tag of each of these widths, which are 8 and 16 bits.
+    Hinted(&'static [u8]),
     /// Some at an accelerator, and none of them has a hint.
     WithoutHint,
     /// Some in memory, with this processing hint and each tag that the firmware (`vm/src/cpu-tags.asl`)
@@ -43,9 +44,7 @@ impl Arrivals {
     #[must_use]
     pub fn case(self, dir: &Path) -> Case {
         let claim = match self {
-            Self::Hinted => {
-                "the trace holds writes to an accelerator with tags of 8 and of 16 bits"
-            }
+            Self::Hinted(_) => "the trace holds writes to an accelerator with tags of each width",
             Self::None => "the trace holds no write to an accelerator",
             Self::WithoutHint => "the trace holds writes to an accelerator, none with a hint",
             Self::InMemoryForEachCpu { .. } => {
@@ -75,7 +74,7 @@ impl Arrivals {
                     is_in_memory(&record)
                         && hint.is_some_and(|hint| hint.ph == ph && INVALID.contains(&hint.tag))
                 }
-                Self::Hinted => false,
+                Self::Hinted(_) => false,
             };
             if forbidden {
                 return Err(record.to_string());
@@ -85,11 +84,13 @@ impl Arrivals {
         match self {
             Self::WithoutHint if seen.at_accelerator == 0 => Err("no write arrived".into()),
             Self::None | Self::WithoutHint => Ok(()),
-            Self::Hinted => match (seen.st_at_accelerator, seen.ext_at_accelerator) {
-                (0, _) => Err("no write has an 8-bit tag".into()),
-                (_, 0) => Err("no write has a tag of 16 bits".into()),
-                _ => Ok(()),
-            },
+            Self::Hinted(widths) => {
+                let mut widths = widths.iter();
+                match widths.find(|width| !seen.widths_at_accelerator.contains(width)) {
+                    Some(width) => Err(format!("no write has a tag of {width} bits")),
+                    None => Ok(()),
+                }
+            }
             Self::InMemoryForEachCpu { cpus, ph } => {
                 let mut missing = cpu_tags(cpus);
                 missing.retain(|&tag| !seen.in_memory.contains(&Hint { ph, tag }));
@@ -106,10 +107,10 @@ impl Arrivals {
 /// The writes of a trace.
 #[derive(Default)]
 struct Seen {
-    /// How many there are to an accelerator: in all, with an 8-bit tag, and with one of 16 bits.
+    /// How many there are to an accelerator.
     at_accelerator: usize,
-    st_at_accelerator: usize,
-    ext_at_accelerator: usize,
+    /// The bits of the tags that they have.
+    widths_at_accelerator: BTreeSet<u8>,
     /// The hints on those to memory.
     in_memory: Vec<Hint>,
 }
@@ -118,11 +119,11 @@ impl Seen {
     fn take(&mut self, record: &Record, hint: Option<Hint>) {
         if is_at_accelerator(record) {
             self.at_accelerator += 1;
-            match hint.map(|hint| hint.tag) {
-                Some(SteeringTag::St(_)) => self.st_at_accelerator += 1,
-                Some(SteeringTag::Ext(_)) => self.ext_at_accelerator += 1,
-                None => {}
-            }
+            let width = hint.map(|hint| match hint.tag {
+                SteeringTag::St(_) => 8,
+                SteeringTag::Ext(_) => 16,
+            });
+            self.widths_at_accelerator.extend(width);
         }
         if let Some(hint) = hint
             && is_in_memory(record)
@@ -215,17 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn both_widths_arrive() {
+    fn each_width_arrives() {
         let write = |tag| {
             let ph = Ph::Target;
             (AT_ACCELERATOR, Some(Hint { ph, tag }))
         };
         let (st, ext) = (write(SteeringTag::St(1)), write(SteeringTag::Ext(1)));
-        assert!(passes(Arrivals::Hinted, &[st, ext]));
-        assert!(!passes(Arrivals::Hinted, &[st]));
-        assert!(!passes(Arrivals::Hinted, &[ext]));
+        let both = Arrivals::Hinted(&[8, 16]);
+        assert!(passes(both, &[st, ext]));
+        assert!(!passes(both, &[st]));
+        assert!(!passes(both, &[ext]));
+        assert!(passes(Arrivals::Hinted(&[16]), &[ext]));
         let elsewhere = (IN_MEMORY, ext.1);
-        assert!(!passes(Arrivals::Hinted, &[st, elsewhere]));
+        assert!(!passes(both, &[st, elsewhere]));
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn of_initiators() -> Vec<Boot> {
                 ..preset::T2_REQUESTERS.clone()
             },
             programs: &programs::EVERYWHERE,
-            arrivals: &[Arrivals::Hinted],
+            arrivals: &[Arrivals::Hinted(&[8, 16])],
             ..requesters()
         },
         Boot {
@@ -234,7 +234,7 @@ fn of_initiators() -> Vec<Boot> {
             topology: preset::T3_REQUESTERS.clone(),
             programs: &programs::BEHIND_ROOT_PORT,
             arrivals: &[
-                Arrivals::Hinted,
+                Arrivals::Hinted(&[8, 16]),
                 // Its exporter of CPU memory wants the target's hint, a driver in user space none.
                 Arrivals::InMemoryForEachCpu {
                     cpus: 2,
@@ -326,7 +326,8 @@ fn of_rdma() -> Vec<Boot> {
             dir: "rdma-t3",
             topology: preset::T3_ADAPTERS.clone(),
             programs: &programs::RDMA_BEHIND_ROOT_PORT,
-            arrivals: &[Arrivals::Hinted],
+            // Its adapters are enabled for both, and send those of 16 bits.
+            arrivals: &[Arrivals::Hinted(&[16])],
             ..Boot::plain()
         },
         Boot {
