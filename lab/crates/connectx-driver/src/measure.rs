@@ -6,8 +6,10 @@
 
 mod device;
 pub mod events;
+pub mod latency;
 mod measurement;
 pub mod memory;
+mod times;
 pub mod writes;
 
 pub use device::{Device, Process};

@@ -21,7 +21,7 @@ mod guest;
 mod report;
 
 use ::report::style::{Style, relative};
-use connectx_driver::measure::{events, memory, writes};
+use connectx_driver::measure::{events, latency, memory, writes};
 use report::{Host, Report};
 use std::error::Error;
 use std::fs;
@@ -47,6 +47,7 @@ pub fn bench(
     // A process for each, so that none has to do with what another has left.
     let start = |traced| device::start(setup, traced, out, interrupt);
     report.extend(writes::measure(&start, out)?);
+    report.extend(latency::measure(&mut start(false)?)?);
     report.extend(events::measure(&mut start(false)?)?);
     report.extend(memory::measure(&mut start(false)?)?);
     trace::clear(out)?; // half a gigabyte of the same

@@ -6,6 +6,7 @@ use rustix::process::Pid;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 /// Guest memory; only what is touched takes any.
@@ -46,7 +47,7 @@ impl Device {
     }
 
     /// The processor time that the process has used.
-    pub(super) fn cpu_time(&self) -> Result<Duration, Box<dyn Error>> {
+    fn cpu_time(&self) -> Result<Duration, Box<dyn Error>> {
         let of_threads = || -> std::io::Result<u64> {
             let mut total = 0;
             for thread in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
@@ -57,6 +58,17 @@ impl Device {
         let time = of_threads()
             .map_err(|error| format!("cannot ask for the device's processor time: {error}"))?;
         Ok(Duration::from_nanos(time))
+    }
+
+    /// The processor time when the process sleeps: while it runs, not all is accounted for yet.
+    pub(super) fn settled(&self) -> Result<Duration, Box<dyn Error>> {
+        loop {
+            let before = self.cpu_time()?;
+            thread::sleep(Duration::from_millis(20));
+            if self.cpu_time()? == before {
+                return Ok(before);
+            }
+        }
     }
 
     /// A queue pair that is connected with itself, and where its requests complete.

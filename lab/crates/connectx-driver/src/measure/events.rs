@@ -3,8 +3,9 @@
 
 use super::device::Device;
 use super::measurement::{Measurement, float};
+use super::times::{Times, microseconds};
 use crate::{Adapter, Cq, Eq, Error, Qp, Request, wait_for};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const COMMANDS: usize = 5000;
 const COMPLETIONS: u16 = 4096;
@@ -30,9 +31,9 @@ fn commands(adapter: &mut Adapter) -> Result<Vec<Measurement>, Error> {
         adapter.function.read(0x1fc);
         reads.push(start.elapsed());
     }
-    let [reads, queries] = [reads, queries].map(|mut times| {
-        times.sort_unstable();
-        move |percent| microseconds(at_percent(&times, percent))
+    let [reads, queries] = [reads, queries].map(|times| {
+        let times = Times::new(times);
+        move |percent| microseconds(times.at_percent(percent))
     });
     let row = |name: &str, value| Measurement::new(group, name, value, "us");
     Ok(vec![
@@ -41,19 +42,6 @@ fn commands(adapter: &mut Adapter) -> Result<Vec<Measurement>, Error> {
         row("QUERY_ISSI until its event, median", queries(50)).compared_with("reading a register"),
         row("QUERY_ISSI until its event, 99 %", queries(99)).compared_with("reading a register"),
     ])
-}
-
-/// The time that so many percent of the sorted `times` do not exceed.
-fn at_percent(times: &[Duration], percent: usize) -> Duration {
-    let last = times.len() - 1;
-    times[(times.len() * percent)
-        .div_ceil(100)
-        .saturating_sub(1)
-        .min(last)]
-}
-
-fn microseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }
 
 fn interrupts(device: &mut Device) -> Result<Vec<Measurement>, Error> {
@@ -98,20 +86,5 @@ fn complete(adapter: &mut Adapter, qp: &mut Qp, cq: &mut Cq, eq: Option<&mut Eq>
     if let Some(eq) = eq {
         wait_for("the event", || eq.poll());
         adapter.update_eq(eq, true);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_times_that_were_measured() {
-        let times: Vec<_> = (1..=200).map(Duration::from_micros).collect();
-        for (percent, expected) in [(50, 100), (99, 198), (100, 200)] {
-            let time = at_percent(&times, percent);
-            assert_eq!(time, Duration::from_micros(expected));
-        }
-        assert_eq!(at_percent(&times[..1], 99), times[0]);
     }
 }

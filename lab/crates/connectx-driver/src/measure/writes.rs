@@ -142,7 +142,7 @@ impl Transfer {
 
     /// Writes all of it, and returns the processor time that it took the device.
     fn run(&mut self) -> Result<Duration> {
-        let before = self.settled()?;
+        let before = self.device.settled()?;
         for number in 0..MESSAGES {
             let offset = number * u64::from(MESSAGE);
             let source = Sge {
@@ -158,18 +158,7 @@ impl Transfer {
                 return Err(format!("a write failed: {completion:x?}").into());
             }
         }
-        Ok(self.settled()?.saturating_sub(before))
-    }
-
-    /// The device's processor time when it sleeps: while it runs, not all is accounted for yet.
-    fn settled(&self) -> Result<Duration> {
-        loop {
-            let before = self.device.cpu_time()?;
-            std::thread::sleep(Duration::from_millis(20));
-            if self.device.cpu_time()? == before {
-                return Ok(before);
-            }
-        }
+        Ok(self.device.settled()?.saturating_sub(before))
     }
 }
 
