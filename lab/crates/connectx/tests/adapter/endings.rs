@@ -206,7 +206,8 @@ fn the_device_s_thread_ends_when_the_client_goes() {
 #[test]
 fn what_is_destroyed_in_the_middle_of_its_work_is_gone() {
     const WRITES: usize = 40;
-    let mut lab = Lab::new();
+    // A write that is recorded takes longer than a command to arrive.
+    let mut lab = Lab::recording();
     let mut in_the_middle = 0;
     for _ in 0..20 {
         let (mut a, b) = lab.pair(QpOptions::RC);
