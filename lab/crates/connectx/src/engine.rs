@@ -13,10 +13,15 @@ use devices::{Complaints, Interrupt};
 use fabric::Requester;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+/// How long the thread looks for the next doorbell, after it has worked, before it sleeps: a driver
+/// that waits for a completion rings again at once, and to wake the thread takes longer than its
+/// work.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// Without an access for so long, nothing is under way.
 const IDLE: Duration = Duration::from_millis(50);
@@ -52,39 +57,121 @@ impl Pending {
             && self.refuse.is_none()
             && !self.end
     }
+
+    fn add(&mut self, action: Action, requester: impl FnOnce() -> Requester) {
+        match action {
+            Action::None => {}
+            Action::Begin(queue) => {
+                *self = Self {
+                    start: Some((queue, requester())),
+                    end: self.end,
+                    ..Self::default()
+                }
+            }
+            Action::Commands(entries) => self.commands |= entries,
+            Action::Refuse { opcode, number } => self.refuse = Some((opcode, number)),
+            Action::Send(qp) => {
+                self.sends.insert(qp);
+            }
+            Action::Cq {
+                number,
+                consumer,
+                solicited,
+            } => {
+                let before = self
+                    .cqs
+                    .get(&number)
+                    .is_none_or(|&(_, solicited)| solicited);
+                self.cqs.insert(number, (consumer, solicited && before));
+            }
+            Action::Eq {
+                number,
+                consumer,
+                arm,
+            } => {
+                let before = self.eqs.get(&number).is_some_and(|&(_, arm)| arm);
+                self.eqs.insert(number, (consumer, arm || before));
+            }
+        }
+    }
 }
 
 const PANICKED: &str = "a user of the doorbells panicked";
 
 #[derive(Default)]
 struct Doorbells {
-    pending: Mutex<Pending>,
+    kept: Mutex<Kept>,
+    /// Whether there may be something in [`Kept::pending`], for who looks without the lock.
+    any: AtomicBool,
     rung: Condvar,
 }
 
+#[derive(Default)]
+struct Kept {
+    pending: Pending,
+    /// The thread sleeps, and must be woken.
+    asleep: bool,
+}
+
 impl Doorbells {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().expect(PANICKED)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect(PANICKED)
     }
 
-    /// Waits until a doorbell is rung, or `hca` has something to do.
-    fn wait(&self, hca: Option<&Hca>) -> Pending {
-        let pending = self.lock();
-        let mut pending = match hca.map(|hca| (hca.is_busy(), hca.deadline())) {
-            Some((true, _)) => pending,
-            Some((false, Some(deadline))) => {
+    /// Changes what is pending, and has the thread look at it.
+    fn ring(&self, change: impl FnOnce(&mut Pending)) {
+        let mut kept = self.lock();
+        change(&mut kept.pending);
+        self.any.store(true, Ordering::Release);
+        let asleep = kept.asleep;
+        drop(kept);
+        if asleep {
+            self.rung.notify_one();
+        }
+    }
+
+    /// Waits until a doorbell is rung, or `hca` has something to do; sleeps only after `awake`.
+    fn wait(&self, hca: Option<&Hca>, awake: Instant) -> Pending {
+        if hca.is_some_and(Hca::is_busy) {
+            return self.look();
+        }
+        let deadline = hca.and_then(Hca::deadline);
+        let end = deadline.map_or(awake, |deadline| deadline.min(awake));
+        while !self.any.load(Ordering::Acquire) {
+            if Instant::now() >= end {
+                return self.sleep(deadline);
+            }
+            // Whoever is to ring may need this processor.
+            thread::yield_now();
+        }
+        self.look()
+    }
+
+    /// Sleeps until a doorbell is rung, or `deadline`.
+    fn sleep(&self, deadline: Option<Instant>) -> Pending {
+        let mut kept = self.lock();
+        kept.asleep = true;
+        let nothing = |kept: &mut Kept| kept.pending.is_empty();
+        let mut kept = match deadline {
+            Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                let waited = self
-                    .rung
-                    .wait_timeout_while(pending, left, |pending| pending.is_empty());
-                waited.expect(PANICKED).0
+                let slept = self.rung.wait_timeout_while(kept, left, nothing);
+                slept.expect(PANICKED).0
             }
-            _ => {
-                let waited = self.rung.wait_while(pending, |pending| pending.is_empty());
-                waited.expect(PANICKED)
-            }
+            None => self.rung.wait_while(kept, nothing).expect(PANICKED),
         };
-        std::mem::take(&mut pending)
+        kept.asleep = false;
+        self.take(kept)
+    }
+
+    /// What is pending now.
+    fn look(&self) -> Pending {
+        self.take(self.lock())
+    }
+
+    fn take(&self, mut kept: MutexGuard<'_, Kept>) -> Pending {
+        self.any.store(false, Ordering::Relaxed);
+        std::mem::take(&mut kept.pending)
     }
 }
 
@@ -140,64 +227,29 @@ impl Engine {
 
     /// Something was pending; `requester` is what reaches memory until the next reset.
     pub fn ring(&self, action: Action, requester: impl FnOnce() -> Requester) {
-        if action != Action::None {
-            log::debug!("pending: {action:x?}");
+        if action == Action::None {
+            return;
         }
-        let mut pending = self.doorbells.lock();
-        match action {
-            Action::None => return,
-            Action::Begin(queue) => {
-                *pending = Pending {
-                    start: Some((queue, requester())),
-                    end: pending.end,
-                    ..Pending::default()
-                }
-            }
-            Action::Commands(entries) => pending.commands |= entries,
-            Action::Refuse { opcode, number } => pending.refuse = Some((opcode, number)),
-            Action::Send(qp) => {
-                pending.sends.insert(qp);
-            }
-            Action::Cq {
-                number,
-                consumer,
-                solicited,
-            } => {
-                let before = pending
-                    .cqs
-                    .get(&number)
-                    .is_none_or(|&(_, solicited)| solicited);
-                pending.cqs.insert(number, (consumer, solicited && before));
-            }
-            Action::Eq {
-                number,
-                consumer,
-                arm,
-            } => {
-                let before = pending.eqs.get(&number).is_some_and(|&(_, arm)| arm);
-                pending.eqs.insert(number, (consumer, arm || before));
-            }
-        }
-        drop(pending);
-        self.doorbells.rung.notify_one();
+        log::debug!("pending: {action:x?}");
+        self.doorbells
+            .ring(|pending| pending.add(action, requester));
     }
 
     /// The device is reset.
     pub fn reset(&self) {
-        let mut pending = self.doorbells.lock();
-        *pending = Pending {
-            reset: true,
-            ..Pending::default()
-        };
-        drop(pending);
-        self.doorbells.rung.notify_one();
+        self.doorbells.ring(|pending| {
+            *pending = Pending {
+                reset: true,
+                end: pending.end,
+                ..Pending::default()
+            }
+        });
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.doorbells.lock().end = true;
-        self.doorbells.rung.notify_one();
+        self.doorbells.ring(|pending| pending.end = true);
         if let Some(worker) = self.worker.take()
             && worker.join().is_err()
         {
@@ -215,8 +267,10 @@ fn work(
     interrupt: &Arc<Interrupt>,
 ) {
     let mut hca: Option<Hca> = None;
+    // Until when the next doorbell is expected soon.
+    let mut awake = Instant::now();
     loop {
-        let mut pending = doorbells.wait(hca.as_ref());
+        let mut pending = doorbells.wait(hca.as_ref(), awake);
         if pending.end {
             return;
         }
@@ -249,7 +303,11 @@ fn work(
             }
             continue;
         };
+        let worked = hca.is_busy() || !pending.is_empty();
         serve(hca, &pending);
+        if worked {
+            awake = Instant::now() + SPIN;
+        }
     }
 }
 
@@ -275,5 +333,51 @@ fn serve(hca: &mut Hca, pending: &Pending) {
         if pending.commands >> entry & 1 != 0 {
             hca.command(entry);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who waits, sleeping only after `awake`, gets the doorbell that is rung as soon as it does
+    /// sleep, or does not sleep for a while.
+    fn wait_and_ring(awake: Duration, sleeps: bool) {
+        let doorbells = Doorbells::default();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| doorbells.wait(None, Instant::now() + awake));
+            let end = Instant::now() + IDLE;
+            let asleep = || doorbells.lock().asleep;
+            while if sleeps {
+                !asleep()
+            } else {
+                Instant::now() < end
+            } {
+                assert!(sleeps || !asleep());
+                thread::yield_now();
+            }
+            doorbells.ring(|pending| pending.add(Action::Send(7), || unreachable!()));
+            let pending = waits.join().unwrap();
+            assert_eq!(pending.sends, BTreeSet::from([7]));
+        });
+        assert!(doorbells.look().is_empty(), "it was taken");
+    }
+
+    #[test]
+    fn a_doorbell_wakes_who_sleeps() {
+        wait_and_ring(Duration::ZERO, true);
+        wait_and_ring(SPIN, true);
+    }
+
+    #[test]
+    fn a_doorbell_is_seen_without_sleep() {
+        wait_and_ring(Duration::from_secs(3600), false);
+    }
+
+    #[test]
+    fn waiting_ends_with_what_was_rung_before() {
+        let doorbells = Doorbells::default();
+        doorbells.ring(|pending| pending.commands = 5);
+        assert_eq!(doorbells.wait(None, Instant::now()).commands, 5);
     }
 }
