@@ -34,7 +34,9 @@ use vm::results::tap::Tap;
 use vm::results::{Case, Event, Reader, read_all};
 use vm::signals::Interrupt;
 use vm::topology::{LinkMode, Topology, preset};
-use vm::{Accel, Cause, Kernel, Manifest, ManifestError, Reached, Setup, Step, Task, Vm, VmError};
+use vm::{
+    Accel, Cause, Kernel, Manifest, ManifestError, Program, Reached, Setup, Step, Task, Vm, VmError,
+};
 use vm::{checkers, guest};
 
 /// Limit for what hangs; building the tests counts.
@@ -418,12 +420,20 @@ impl Guest<'_> {
         can && wanted && !again && demo.extent <= self.extent
     }
 
-    /// Whether a boot is part of what is run: on a kernel beside the first one that checks itself, what
-    /// its checks are for.
+    /// Whether a boot is part of what is run.
     fn wants(&self, boot: &Boot) -> bool {
+        boot.extent <= self.extent && !self.programs_of(boot).is_empty()
+    }
+
+    /// What of a boot is run: on a kernel beside the first one that checks itself, what its checks are
+    /// for.
+    fn programs_of(&self, boot: &Boot) -> &'static [Program] {
         let is_beside = !self.is_first && checkers::has_any(self.kernel);
-        let again = is_beside && self.extent < Extent::All && !boot.is_checked;
-        boot.extent <= self.extent && !again
+        if is_beside && self.extent < Extent::All {
+            boot.checked
+        } else {
+            boot.programs
+        }
     }
 
     fn endurance_parts(&self) -> Vec<Part<'_>> {
@@ -535,7 +545,8 @@ impl Guest<'_> {
             Err(error) => return Err(error),
         };
         let arrivals = boot.arrivals.iter().map(|claim| claim.case(out));
-        let gateways = boot.has_gateways.then(|| gateways::case(out));
+        let writes_to_gateways = self.programs_of(boot).contains(&programs::RDMA_GATEWAYS);
+        let gateways = writes_to_gateways.then(|| gateways::case(out));
         let cases = iter::once(clean).chain(arrivals).chain(gateways);
         found.extend(cases.map(Event::Case));
         if let Some(kunit) = &boot.kunit
@@ -549,7 +560,7 @@ impl Guest<'_> {
     /// What runs the programs of a boot.
     fn steps(&self, boot: &Boot) -> Result<Vec<Step>, ManifestError> {
         let built = Manifest::of_build(&self.setup.lab)?;
-        let programs = boot.programs.iter();
+        let programs = self.programs_of(boot).iter();
         programs
             .map(|program| program.step(&built, self.repo))
             .collect()

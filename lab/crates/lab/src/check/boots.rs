@@ -25,8 +25,6 @@ pub struct Boot {
     pub kunit: Option<Kunit>,
     /// What its trace must show.
     pub arrivals: &'static [Arrivals],
-    /// Whether its programs write to the gateways of TLP emulation.
-    pub has_gateways: bool,
     /// The option without which a kernel cannot do it.
     pub needs: Option<&'static str>,
     /// How long it may take, on a plain kernel.
@@ -35,9 +33,9 @@ pub struct Boot {
     pub devices_end: DevicesEnd,
     /// When it is run.
     pub extent: Extent,
-    /// Whether it is about locking, lifetime or teardown: then it is run on a kernel that checks
-    /// itself, too.
-    pub is_checked: bool,
+    /// Those of its programs that are about locking, lifetime or teardown: what is run on a kernel
+    /// that checks itself, beside another one. None if it is not booted there.
+    pub checked: &'static [Program],
     /// More kernel parameters.
     append: &'static [&'static str],
 }
@@ -75,12 +73,11 @@ impl Boot {
             programs: &[],
             kunit: None,
             arrivals: &[],
-            has_gateways: false,
             needs: None,
             limit: Duration::from_secs(5 * 60),
             devices_end: DevicesEnd::WithQemu,
             extent: Extent::Gate,
-            is_checked: false,
+            checked: &[],
             append: &[],
         }
     }
@@ -208,7 +205,7 @@ fn of_initiators() -> Vec<Boot> {
             programs: &programs::ALL,
             kunit: Some(TESTS),
             extent: Extent::Quick,
-            is_checked: true,
+            checked: &programs::ALL_CHECKED,
             ..Boot::plain()
         },
         Boot {
@@ -294,7 +291,7 @@ fn of_other_guests() -> Vec<Boot> {
                 &["rust_doctests_kernel: rust_doctest_kernel_dma_buf_"],
             )),
             devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
-            is_checked: true,
+            checked: &[programs::DEVICES_KILLED],
             ..Boot::plain()
         },
     ]
@@ -308,8 +305,7 @@ fn of_rdma() -> Vec<Boot> {
             dir: "rdma",
             topology: preset::T1_ADAPTERS.clone(),
             programs: &programs::RDMA_ALL,
-            has_gateways: true,
-            is_checked: true,
+            checked: &programs::RDMA_CHECKED,
             ..Boot::plain()
         },
         Boot {
@@ -340,7 +336,7 @@ fn of_rdma() -> Vec<Boot> {
                 &["rust_doctests_kernel: rust_doctest_kernel_pci_tph_"],
             )),
             devices_end: DevicesEnd::KilledAfter(programs::KILL_DEVICES),
-            is_checked: true,
+            checked: &[programs::ADAPTER_KILLED],
             ..Boot::plain()
         },
     ]
@@ -363,7 +359,6 @@ fn without_tph() -> Vec<Boot> {
             dir: "rdma",
             topology: preset::T1_RDMA.clone(),
             programs: &programs::RDMA_STOCK,
-            has_gateways: true,
             extent: Extent::All,
             ..Boot::plain()
         },
@@ -384,7 +379,6 @@ fn without_dmabuf() -> Vec<Boot> {
             dir: "rdma-t3",
             topology: preset::T3_RDMA.clone(),
             programs: &programs::RDMA_STOCK,
-            has_gateways: true,
             extent: Extent::All,
             ..Boot::plain()
         },
@@ -399,7 +393,6 @@ pub fn endurance() -> Vec<Boot> {
             dir: "rdma",
             topology: preset::T1_RDMA.clone(),
             programs: &programs::RDMA_STOCK,
-            has_gateways: true,
             ..Boot::plain()
         },
         Boot {
@@ -492,6 +485,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_run_on_a_kernel_that_checks_itself_is_of_the_boot() {
+        for boot in all() {
+            for program in boot.checked {
+                assert!(boot.programs.contains(program), "{}", program.title());
+            }
+        }
+    }
+
+    #[test]
     fn what_only_a_kernel_that_checks_itself_has_is_run_there() {
         let doctests = full().into_iter().filter(|boot| {
             let kunit = boot.kunit.as_ref();
@@ -500,7 +502,7 @@ mod tests {
         let doctests: Vec<_> = doctests.collect();
         assert_eq!(doctests.len(), 2);
         for boot in doctests {
-            assert!(boot.is_checked, "{}", boot.part);
+            assert!(!boot.checked.is_empty(), "{}", boot.part);
         }
     }
 

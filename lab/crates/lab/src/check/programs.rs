@@ -13,23 +13,27 @@ macro_rules! rdma {
 /// What exports memory for a program that is not built.
 pub const EXPORTER: [(&str, &str); 1] = [("P2P_EXPORTER", "p2p-exporter")];
 
+const BUS_MASTER: Program = Program::built("guest-bus-master");
+const RACES: Program = Program::built("guest-races");
 const DMA_BUF_TPH: Program = Program::built("guest-dma-buf-tph");
 const WHOLE_PATH: Program = Program::built("guest-whole-path");
 
 /// Those that need accelerators of every completer type, and those of a requester that user space owns,
 /// an integrated endpoint.
 pub const ALL: [Program; 10] = [
-    Program::built("guest-bus-master"),
+    BUS_MASTER,
     Program::built("guest-completers"),
     DMA_BUF_TPH,
     Program::built("guest-lspci"),
     Program::built("guest-memory"),
-    Program::built("guest-races"),
+    RACES,
     WHOLE_PATH,
     Program::built("vfio-tph-integrated-control"),
     REQUESTER_LIFETIME,
     Program::built("vfio-tph-integrated-table"),
 ];
+/// Those among them that are about locking, lifetime or teardown.
+pub const ALL_CHECKED: [Program; 3] = [BUS_MASTER, RACES, REQUESTER_LIFETIME];
 /// Those among them that need no more than the devices that every topology has, and a driver in user
 /// space.
 pub const EVERYWHERE: [Program; 3] = [DMA_BUF_TPH, WHOLE_PATH, USER_SPACE_DRIVER];
@@ -74,7 +78,8 @@ pub const WITHOUT_DMABUF: Program = Program::built("without-dmabuf");
 
 const RDMA_CORE: Program = rdma!("rdma-core-tests");
 const RDMA_DEVINFO: Program = rdma!("rdma-devinfo");
-const RDMA_GATEWAYS: Program = rdma!("rdma-gateways");
+/// What writes to the gateways of TLP emulation: see the module `gateways`.
+pub const RDMA_GATEWAYS: Program = rdma!("rdma-gateways");
 const RDMA_PERFTEST: Program = rdma!("rdma-perftest");
 
 /// The tests of RDMA, which need a topology with an adapter; the third one of T1-adapters has other
@@ -91,6 +96,8 @@ pub const RDMA_ALL: [Program; 8] = [
         .environment(&[("ADAPTER", "2")])
         .titled("rdma-reload, plain adapter"),
 ];
+/// Those among them that are about locking, lifetime or teardown.
+pub const RDMA_CHECKED: [Program; 3] = [RDMA_HINTS, RDMA_REGISTRATIONS, RDMA_RELOAD];
 /// That which depends on how the adapter keeps tags.
 pub const RDMA_HINTS: Program = rdma!("rdma-dma-buf-tph").uses(&EXPORTER);
 const RDMA_HINTS_DIRECT: Program = RDMA_HINTS
