@@ -32,7 +32,7 @@ demo-rdma: ## the same by RDMA: a tag on the writes of an emulated ConnectX that
 demo-vfio: ## the same with a driver in user space: both devices are its users', and memory steered at a CPU
 	@scripts/lab demo-vfio $(ARGS)
 
-check: ## every case at least once, one total (ten minutes); ARGS=--quick: an answer in three
+check: ## every case at least once, one total (a quarter of an hour); ARGS=--quick: an answer in minutes
 	@scripts/lab check $(ARGS)
 
 check-all: ## everything there is, for a night
