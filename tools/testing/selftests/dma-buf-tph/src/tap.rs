@@ -24,6 +24,12 @@ pub type Test<'a> = (&'static str, Box<dyn Fn() + 'a>);
 /// Runs the tests in order and prints their results; returns what the program ends with.
 pub fn run(tests: Vec<Test<'_>>) -> ExitCode {
     println!("TAP version 13\n1..{}", tests.len());
+    // What explains a result is part of the output.
+    panic::set_hook(Box::new(|panic| {
+        for line in panic.to_string().lines() {
+            println!("# {line}");
+        }
+    }));
 
     let mut failed = 0;
     for (i, (name, test)) in tests.iter().enumerate() {

@@ -9,6 +9,12 @@ class Skip(Exception):
     """Ends the running test, which is skipped; its argument says why."""
 
 
+def diagnose(text):
+    """Says in the output, line by line, what explains the result that follows."""
+    for line in text.splitlines():
+        print(f"# {line}", flush=True)
+
+
 def run(tests):
     """Runs the tests, pairs of a name and a function that raises if it fails, and ends the program."""
     print(f"TAP version 13\n1..{len(tests)}", flush=True)
@@ -21,6 +27,6 @@ def run(tests):
             print(f"ok {number} {name} # SKIP {reason}", flush=True)
         except Exception:  # pylint: disable=broad-except
             failed += 1
-            traceback.print_exc()
+            diagnose(traceback.format_exc())
             print(f"not ok {number} {name}", flush=True)
     sys.exit(failed > 0)
