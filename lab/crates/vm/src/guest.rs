@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs the test programs of the guest, all in one boot.
 
+use crate::command::shell_quote;
 use crate::program::Step;
 use crate::results::tap::Tap;
 use crate::results::{Case, Event, Reader};
@@ -42,15 +43,17 @@ impl Programs {
         }
     }
 
-    /// The script. It ends well, whatever the programs do.
+    /// The script. It ends well, whatever the programs do. The kernel's log tells whose messages follow.
     #[must_use]
     pub fn script(&self) -> String {
         let mut script = String::new();
         for (number, step) in self.steps.iter().enumerate() {
             let mark = &self.mark;
+            let begins = shell_quote(&format!("<5>lab: {} begins", step.title));
             let _ = writeln!(
                 script,
-                "printf '\\n%s\\n' '{mark}start {number}'\n{step} </dev/null\n\
+                "echo {begins} >/dev/kmsg\n\
+                 printf '\\n%s\\n' '{mark}start {number}'\n{step} </dev/null\n\
                  printf '\\n%s %s\\n' '{mark}end' $?"
             );
         }
@@ -169,14 +172,17 @@ mod tests {
         Programs::new(('a'..).zip(commands).map(step).collect())
     }
 
-    /// What the script of `programs` prints.
-    fn output(programs: &Programs) -> String {
-        let output = Command::new("sh")
-            .args(["-c", &programs.script()])
-            .output()
-            .unwrap();
+    /// What the script of `programs` prints, with `log` for the kernel's.
+    fn output_with(programs: &Programs, log: &str) -> String {
+        let script = programs.script().replace("/dev/kmsg", log);
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What the script of `programs` prints.
+    fn output(programs: &Programs) -> String {
+        output_with(programs, "/dev/null")
     }
 
     fn events(programs: &mut Programs, text: &str) -> Vec<Event> {
@@ -226,6 +232,13 @@ mod tests {
             .into_iter()
             .filter(|event| matches!(event, Event::Note(_)));
         assert_eq!(notes.count(), 0);
+    }
+
+    #[test]
+    fn the_kernel_log_tells_which_program_runs() {
+        let text = output_with(&programs(&[GOOD, GOOD]), "/dev/stdout");
+        let told: Vec<_> = text.lines().filter(|line| line.starts_with('<')).collect();
+        assert_eq!(told, ["<5>lab: a begins", "<5>lab: b begins"]);
     }
 
     #[test]
