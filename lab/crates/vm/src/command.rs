@@ -70,6 +70,11 @@ const REPLACED: [&str; 2] = ["/usr/bin/udevadm", "/usr/bin/systemd-tmpfiles"];
 /// takes the timer for broken and panics.
 const NO_TIMER_CHECK: &str = "no_timer_check";
 
+/// The kernel's watch over its clock hangs if it begins while the first clock is replaced, by which all
+/// processors but one are stopped: then that one waits for another one, for a time that does not pass. On
+/// a loaded host it also takes the TSC for broken.
+const NO_CLOCK_WATCHDOG: &str = "tsc=nowatchdog";
+
 /// So that the addresses in the registers of a guest that hangs are those of System.map.
 const NO_KASLR: &str = "nokaslr";
 
@@ -129,7 +134,13 @@ pub fn file_of(script: &str) -> String {
 }
 
 fn kernel_parameters(guest: &Guest<'_>) -> String {
-    let mut parameters = vec!["loglevel=7", "printk.devkmsg=on", NO_TIMER_CHECK, NO_KASLR];
+    let mut parameters = vec![
+        "loglevel=7",
+        "printk.devkmsg=on",
+        NO_TIMER_CHECK,
+        NO_CLOCK_WATCHDOG,
+        NO_KASLR,
+    ];
     let placed = guest.devices.into_iter();
     let of_topology: Vec<_> = placed
         .flat_map(|placed| placed.topology.boot_parameters())
@@ -398,7 +409,7 @@ pub(crate) mod tests {
         let append = value(&line, "--append");
         assert_eq!(
             append,
-            "loglevel=7 printk.devkmsg=on no_timer_check nokaslr kunit.enable=1"
+            "loglevel=7 printk.devkmsg=on no_timer_check tsc=nowatchdog nokaslr kunit.enable=1"
         );
     }
 
