@@ -98,7 +98,7 @@ pub enum VmError {
     )]
     QemuUnseen,
     /// The guest took too long.
-    #[error("the guest did not end within {} s and was killed{}{processors}; {log}", .limit.as_secs(), .reached)]
+    #[error("the guest's command did not {} within {} s, so the guest was killed{processors}; {log}", .reached.next(), .limit.as_secs())]
     TimedOut {
         /// The time that it had.
         limit: Duration,
@@ -181,6 +181,16 @@ pub enum Reached {
     Boot,
     /// Its command had begun.
     Command,
+}
+
+impl Reached {
+    /// What its command has to do next.
+    fn next(self) -> &'static str {
+        match self {
+            Self::Boot => "begin",
+            Self::Command => "end",
+        }
+    }
 }
 
 impl Display for Reached {

@@ -104,7 +104,7 @@ fn run_in(
     line: &mut dyn FnMut(&str),
 ) -> Result<Run, VmError> {
     let start = Instant::now();
-    let limit = vm.limit * vm.kernel.patience();
+    let limits = Limits::new(setup, vm);
     let serial = out.join("serial.log");
     File::create(&serial)
         .map_err(|error| VmError::io(format!("write {}", serial.display()), error))?;
@@ -142,9 +142,9 @@ fn run_in(
         serial: &serial,
     };
     let mut machine = Machine::start(setup, &guest, out)?;
-    let watched = machine.watch(limit, devices.as_mut(), interrupt, line);
+    let watched = machine.watch(&limits, &serial, devices.as_mut(), interrupt, line);
     let processors = match &watched {
-        Ok(None) => devices.as_ref().map_or(String::new(), |devices| {
+        Ok(Watched::TooLong { .. }) => devices.as_ref().map_or(String::new(), |devices| {
             let socket = hang::socket(&devices.placed().dir);
             match hang::describe(&socket, vm.kernel, out) {
                 Ok(processors) => format!(", {processors}"),
@@ -155,10 +155,8 @@ fn run_in(
     };
     // Ends what still runs and lets the readers of its pipes come to their end.
     machine.finish(line)?;
-    let ended = watched?;
     let ended = Ended {
-        vng: ended,
-        limit,
+        watched: watched?,
         processors,
         serial: &serial,
         stderr: &machine.stderr_path,
@@ -191,12 +189,38 @@ fn read_lossy(path: &Path) -> Result<String, VmError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// How long a guest may take.
+struct Limits {
+    /// Until its script begins; a shell has nothing that would say that it has begun.
+    begin: Option<Duration>,
+    /// In all.
+    end: Duration,
+}
+
+impl Limits {
+    fn new(setup: &Setup, vm: &Vm<'_>) -> Self {
+        let patience = vm.kernel.patience();
+        let end = vm.limit * patience;
+        let begin = match vm.task {
+            Task::Script(_) => Some(end.min(setup.begin_limit * patience)),
+            Task::Shell => None,
+        };
+        Self { begin, end }
+    }
+}
+
+/// How the watch over a guest ended.
+enum Watched {
+    /// With virtme-ng.
+    Ended(ExitStatus),
+    /// The guest had come this far when its time until then was over.
+    TooLong { reached: Reached, limit: Duration },
+}
+
 /// How a guest ended, and what it left.
 struct Ended<'a> {
-    /// virtme-ng's end; without one it was killed after this time.
-    vng: Option<ExitStatus>,
-    limit: Duration,
-    /// Where the guest's processors were then.
+    watched: Watched,
+    /// Where the processors of a guest were that took too long.
     processors: String,
     /// The guest's kernel log.
     serial: &'a Path,
@@ -216,13 +240,16 @@ impl Ended<'_> {
                 log: self.serial.into(),
             });
         }
-        let Some(vng) = self.vng else {
-            return Err(VmError::TimedOut {
-                limit: self.limit,
-                reached: reached(&log),
-                processors: self.processors,
-                log: LogTail::of(self.serial),
-            });
+        let vng = match self.watched {
+            Watched::Ended(vng) => vng,
+            Watched::TooLong { reached, limit } => {
+                return Err(VmError::TimedOut {
+                    limit,
+                    reached,
+                    processors: self.processors,
+                    log: LogTail::of(self.serial),
+                });
+            }
         };
         match task {
             Task::Script(_) => self.command_status(&log, vng),
@@ -342,16 +369,17 @@ impl Machine {
         })
     }
 
-    /// Waits until virtme-ng ends, `None` if it takes longer than `limit`; an error is a reason to
-    /// end it.
+    /// Waits until virtme-ng ends or the guest has taken too long; an error is a reason to end it.
     fn watch(
         &mut self,
-        limit: Duration,
+        limits: &Limits,
+        serial: &Path,
         mut devices: Option<&mut DeviceProcess>,
         interrupt: &Interrupt,
         line: &mut dyn FnMut(&str),
-    ) -> Result<Option<ExitStatus>, VmError> {
-        let deadline = Instant::now() + limit;
+    ) -> Result<Watched, VmError> {
+        let start = Instant::now();
+        let mut begin = limits.begin;
         loop {
             let mut heard = Ok(());
             self.pass_lines(&mut |text| {
@@ -384,10 +412,17 @@ impl Machine {
                 if self.memory_must_be_shared && self.qemu.is_none() && status.success() {
                     return Err(VmError::QemuUnseen);
                 }
-                return Ok(Some(status));
+                return Ok(Watched::Ended(status));
             }
-            if Instant::now() >= deadline {
-                return Ok(None);
+            if let Some(limit) = begin.take_if(|limit| start.elapsed() >= *limit)
+                && reached(&read_lossy(serial)?) == Reached::Boot
+            {
+                let reached = Reached::Boot;
+                return Ok(Watched::TooLong { reached, limit });
+            }
+            if start.elapsed() >= limits.end {
+                let (reached, limit) = (Reached::Command, limits.end);
+                return Ok(Watched::TooLong { reached, limit });
             }
             self.look_at_qemu()?;
             sleep(TICK);

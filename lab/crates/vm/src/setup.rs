@@ -20,6 +20,9 @@ pub struct Setup {
     pub ready_limit: Duration,
     /// How long it may take to end after QEMU has left.
     pub leave_limit: Duration,
+    /// How long a guest may take until its script begins, or a multiple of it: see
+    /// [`Kernel::patience`](crate::Kernel::patience).
+    pub begin_limit: Duration,
 }
 
 impl Setup {
@@ -32,6 +35,8 @@ impl Setup {
             lab: std::env::current_exe()?,
             ready_limit: Duration::from_secs(10),
             leave_limit: Duration::from_secs(3),
+            // Many times what it takes with software emulation: a guest that needs more hangs.
+            begin_limit: Duration::from_secs(60),
         })
     }
 }

@@ -46,6 +46,7 @@ impl Bench {
             lab: script("lab", devices),
             ready_limit: LONG,
             leave_limit: LONG,
+            begin_limit: LONG,
         };
         let build = root.join("kernel");
         fs::create_dir_all(build.join("arch/x86/boot")).unwrap();
@@ -166,9 +167,39 @@ fn a_guest_that_hangs_is_a_result_once_its_command_has_begun() {
         let error = bench.run(None, Duration::from_millis(500)).unwrap_err();
         assert!(matches!(error, VmError::TimedOut { .. }), "{error}");
         assert_eq!(error.cause(), cause, "{error}");
-        let early = error.to_string().contains("before its command began");
+        let early = error.to_string().contains("command did not begin");
         assert_eq!(early, cause == Cause::Harness, "{error}");
     }
+}
+
+#[test]
+fn a_guest_whose_command_does_not_begin_is_not_waited_for_until_the_end() {
+    let short = Duration::from_millis(300);
+    let mut bench = Bench::new("exec sleep 1000", "");
+    bench.setup.begin_limit = short;
+    let VmError::TimedOut { limit, reached, .. } = bench.run(None, LONG).unwrap_err() else {
+        panic!("it ended otherwise");
+    };
+    assert_eq!((limit, reached), (short, Reached::Boot));
+
+    // One that has begun has the rest of its time.
+    let vng = format!("{}; sleep 1; {}", begin(), end(0));
+    let mut bench = Bench::new(&vng, "");
+    bench.setup.begin_limit = short;
+    assert_eq!(bench.run(None, LONG).unwrap().status, 0);
+}
+
+#[test]
+fn a_shell_need_not_begin() {
+    let mut bench = Bench::new("sleep 1", "");
+    bench.setup.begin_limit = Duration::from_millis(300);
+    let out = bench.dir.path().join("out");
+    let vm = Vm {
+        task: Task::Shell,
+        ..bench.vm(&out)
+    };
+    let run = run(&bench.setup, &vm, &Interrupt::default(), &mut |_| {}).unwrap();
+    assert_eq!(run.status, 0);
 }
 
 #[test]
@@ -273,7 +304,7 @@ fn where_a_guest_hangs_is_asked() {
         .run(Some(preset::T1.clone().into()), Duration::from_millis(300))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("began, and QEMU does not tell"), "{error}");
+    assert!(error.contains("killed, and QEMU does not tell"), "{error}");
 }
 
 #[test]
