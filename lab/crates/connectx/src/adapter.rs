@@ -19,7 +19,7 @@ struct Adapter {
     engine: Engine,
     /// What its requests say that it is.
     id: Bdf,
-    /// See [`devices::Topology::crash`].
+    /// See [`devices::Hierarchy::crash`].
     crash: Arc<AtomicBool>,
 }
 

@@ -24,7 +24,7 @@ pub trait Device: Debug + Send + Sync {
 }
 
 /// Where a device sits, as its [`Endpoint`](crate::Endpoint) and its
-/// [`Topology`](crate::Topology) say.
+/// [`Hierarchy`](crate::Hierarchy) say.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot<'a> {
     /// What traces and messages call it.
@@ -37,7 +37,7 @@ pub struct Slot<'a> {
     pub trace_dir: Option<&'a Path>,
     /// Takes what must not happen and did.
     pub complaints: &'a Complaints,
-    /// See [`Topology::crash`](crate::Topology::crash).
+    /// See [`Hierarchy::crash`](crate::Hierarchy::crash).
     pub crash: &'a Arc<AtomicBool>,
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PCIe endpoints with TPH, served to a stock QEMU over vfio-user.
 //!
-//! The endpoints of a [`Topology`] share one [`fabric::Fabric`]; each is one PCI function with a
+//! The endpoints of a [`Hierarchy`] share one [`fabric::Fabric`]; each is one PCI function with a
 //! full [`config`] space and one unix socket. What an endpoint is, its [`Device`] says. Two are
 //! here, the [`accelerator`] (a completer whose memory acts on the arriving steering tag) and the
 //! [`initiator`] (a requester that emits memory writes with hints); any other crate may hold more.
@@ -18,11 +18,11 @@
 //! # How to run them
 //!
 //! ```no_run
-//! use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Topology};
+//! use devices::{AcceleratorConfig, Endpoint, InitiatorConfig, Hierarchy};
 //! use std::path::Path;
 //! use tlp::{Bdf, Mode};
 //!
-//! let running = devices::serve(&Topology {
+//! let running = devices::serve(&Hierarchy {
 //!     mode: Mode::Flit,
 //!     iommu: None,
 //!     crash: Default::default(),
@@ -55,7 +55,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Behind an IOMMU ([`Topology::iommu`]) requests carry I/O virtual addresses. QEMU tells where
+//! Behind an IOMMU ([`Hierarchy::iommu`]) requests carry I/O virtual addresses. QEMU tells where
 //! guest memory is among them, and that there is something else, but not that this is the BAR of a
 //! peer. So the lab walks the guest's own IOMMU tables, which it reads through QEMU's monitor.
 //!
@@ -69,13 +69,13 @@ pub mod config;
 pub mod crash;
 mod device;
 mod function;
+mod hierarchy;
 pub mod ids;
 pub mod initiator;
 mod interrupt;
 pub mod mmio;
 mod monitor;
 mod shared_memory;
-mod topology;
 mod vtd;
 
 pub use accelerator::AcceleratorConfig;
@@ -83,7 +83,7 @@ pub use complaints::{Complaints, OfPanic};
 pub use config::CompleterType;
 pub use device::{Device, Parts, Slot};
 pub use function::{Context, Model};
+pub use hierarchy::{Endpoint, Error, Hierarchy, Running, serve};
 pub use initiator::InitiatorConfig;
 pub use interrupt::Interrupt;
 pub use shared_memory::SharedMemory;
-pub use topology::{Endpoint, Error, Running, Topology, serve};

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::topology;
+use common::hierarchy;
 use devices::{
     Complaints, CompleterType, Context, Device, Error, InitiatorConfig, Model, Parts, Slot,
 };
@@ -40,15 +40,15 @@ impl Model for BrokenModel {
     fn reset(&mut self) {}
 }
 
-/// Both clients of a topology whose first endpoint is broken, and how waiting for them ends when `act`
+/// Both clients of a hierarchy whose first endpoint is broken, and how waiting for them ends when `act`
 /// was done to it.
 fn end_after(act: impl FnOnce(&mut Client)) -> (Error, [Client; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let mut topology = topology(dir.path(), Mode::Flit, CompleterType::Tph);
-    topology.endpoints[0].device = Box::new(Broken);
-    let running = devices::serve(&topology).unwrap();
+    let mut hierarchy = hierarchy(dir.path(), Mode::Flit, CompleterType::Tph);
+    hierarchy.endpoints[0].device = Box::new(Broken);
+    let running = devices::serve(&hierarchy).unwrap();
     let [mut broken, other] =
-        [0, 1].map(|endpoint| Client::new(&topology.endpoints[endpoint].socket).unwrap());
+        [0, 1].map(|endpoint| Client::new(&hierarchy.endpoints[endpoint].socket).unwrap());
     act(&mut broken);
     (running.wait().unwrap_err(), [broken, other])
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CONFIG, Lab, topology};
+use common::{CONFIG, Lab, hierarchy};
 use devices::{
     AcceleratorConfig, CompleterType, Error, Running,
     accelerator::MemorySize,
@@ -116,9 +116,9 @@ fn posted_writes_are_not_answered() {
     let lab = Lab::new(Mode::Flit, CompleterType::None);
     drop(lab.initiator.client);
     let dir = tempfile::tempdir().unwrap();
-    let topology = topology(dir.path(), Mode::Flit, CompleterType::None);
-    let running = devices::serve(&topology).unwrap();
-    let mut socket = UnixStream::connect(&topology.endpoints[0].socket).unwrap();
+    let hierarchy = hierarchy(dir.path(), Mode::Flit, CompleterType::None);
+    let running = devices::serve(&hierarchy).unwrap();
+    let mut socket = UnixStream::connect(&hierarchy.endpoints[0].socket).unwrap();
     let message = |id: u16, command: u16, flags: u32, region: u32, offset: u64, data: &[u8]| {
         let header = [id.to_ne_bytes(), command.to_ne_bytes()].concat();
         let size = 32 + u32::try_from(data.len()).unwrap();
@@ -149,9 +149,9 @@ fn posted_writes_are_not_answered() {
 
 /// Serves a lab's devices without a client, and connects one that hears refusals to the initiator.
 fn hearing(dir: &Path) -> (Running, Client) {
-    let topology = topology(dir, Mode::Flit, CompleterType::None);
-    let running = devices::serve(&topology).unwrap();
-    let client = Client::new(&topology.endpoints[0].socket).unwrap();
+    let hierarchy = hierarchy(dir, Mode::Flit, CompleterType::None);
+    let running = devices::serve(&hierarchy).unwrap();
+    let client = Client::new(&hierarchy.endpoints[0].socket).unwrap();
     (running, client)
 }
 
@@ -245,12 +245,12 @@ fn serving_ends_when_the_client_goes() {
 #[test]
 fn endpoints_that_never_had_a_client_are_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let topology = topology(dir.path(), Mode::Flit, CompleterType::Tph);
-    let running = devices::serve(&topology).unwrap();
-    drop(vfio_user::Client::new(&topology.endpoints[1].socket).unwrap());
+    let hierarchy = hierarchy(dir.path(), Mode::Flit, CompleterType::Tph);
+    let running = devices::serve(&hierarchy).unwrap();
+    drop(vfio_user::Client::new(&hierarchy.endpoints[1].socket).unwrap());
     running.wait().unwrap();
 
-    let running = devices::serve(&topology).unwrap();
+    let running = devices::serve(&hierarchy).unwrap();
     running.dismiss();
     running.wait().unwrap();
 }
@@ -290,20 +290,22 @@ fn a_write_after_the_completer_has_gone_is_unsupported() {
 #[test]
 fn what_cannot_be_served_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let refused = |change: &dyn Fn(&mut devices::Topology)| {
-        let mut topology = topology(dir.path(), Mode::Flit, CompleterType::Tph);
-        change(&mut topology);
-        let error = devices::serve(&topology).err().expect("it must be refused");
+    let refused = |change: &dyn Fn(&mut devices::Hierarchy)| {
+        let mut hierarchy = hierarchy(dir.path(), Mode::Flit, CompleterType::Tph);
+        change(&mut hierarchy);
+        let error = devices::serve(&hierarchy)
+            .err()
+            .expect("it must be refused");
         let left: Vec<_> = ["initiator", "accelerator"]
             .into_iter()
             .filter(|name| dir.path().join(name).exists())
             .collect();
         (error, left.len())
     };
-    let (error, left) = refused(&|topology| topology.trace_dir = Some("/no/such".into()));
+    let (error, left) = refused(&|hierarchy| hierarchy.trace_dir = Some("/no/such".into()));
     assert!(matches!(error, Error::Tap(_)) && left == 0, "{error}");
 
-    let (error, left) = refused(&|topology| topology.endpoints[1].name = "initiator".into());
+    let (error, left) = refused(&|hierarchy| hierarchy.endpoints[1].name = "initiator".into());
     assert!(
         matches!(&error, Error::Attach { name, .. } if name == "initiator"),
         "{error}"
@@ -311,8 +313,8 @@ fn what_cannot_be_served_is_named() {
     assert_eq!(left, 0);
 
     for size in [0, 0x800, 0x1800] {
-        let (error, left) = refused(&|topology: &mut devices::Topology| {
-            topology.endpoints[1].device = Box::new(AcceleratorConfig {
+        let (error, left) = refused(&|hierarchy: &mut devices::Hierarchy| {
+            hierarchy.endpoints[1].device = Box::new(AcceleratorConfig {
                 memory: size,
                 ..AcceleratorConfig::default()
             });
@@ -325,7 +327,7 @@ fn what_cannot_be_served_is_named() {
         assert_eq!(left, 0);
     }
 
-    let (error, left) = refused(&|topology| topology.endpoints[1].socket = "/no/such".into());
+    let (error, left) = refused(&|hierarchy| hierarchy.endpoints[1].socket = "/no/such".into());
     assert!(matches!(error, Error::Socket { .. }), "{error}");
     assert_eq!(left, 0);
 

@@ -6,7 +6,7 @@ use crate::topology::{
 };
 use clap::Args;
 use connectx::ConnectXConfig;
-use devices::{AcceleratorConfig, Device, Endpoint, Topology as Served};
+use devices::{AcceleratorConfig, Device, Endpoint, Hierarchy};
 use env_logger::Env;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use std::io::{self, Write};
@@ -89,7 +89,7 @@ pub fn serve(args: ServeArgs) -> Result<(), ServeError> {
         .map_err(io("wait for the signal to die"))?;
     let devices = args.devices.devices()?;
     let limit = devices.trace_limit.bytes();
-    let running = devices::serve(&Served {
+    let running = devices::serve(&Hierarchy {
         mode: devices.topology.mode.into(),
         iommu: devices.topology.monitor(&args.dir),
         crash,
@@ -220,7 +220,7 @@ mod tests {
             ]
         );
         let sockets: Vec<_> = endpoints.iter().map(|one| one.socket.clone()).collect();
-        let running = devices::serve(&Served {
+        let running = devices::serve(&Hierarchy {
             mode: topology.mode.into(),
             iommu: None,
             crash: Arc::default(),

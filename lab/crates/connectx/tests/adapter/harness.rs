@@ -7,7 +7,7 @@ use connectx_driver::{
     Adapter, Area, Completion, Connection, Cq, CqOptions, Error, Function, GuestMemory, Key, Qp,
     QpOptions, Request, Sge, access, state,
 };
-use devices::{Endpoint, Running, Topology};
+use devices::{Endpoint, Hierarchy, Running};
 use fabric::trace::{BINARY_FILE, Reader, Record};
 use proptest::prelude::*;
 use std::ops::Range;
@@ -71,7 +71,7 @@ impl Lab {
         let name = format!("nic{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join(&name);
-        let running = devices::serve(&Topology {
+        let running = devices::serve(&Hierarchy {
             mode: Mode::Flit,
             iommu: None,
             crash: Arc::default(),

@@ -187,7 +187,7 @@ pub struct Initiator {
     shared: Arc<Mutex<Shared>>,
     interrupt: Arc<Interrupt>,
     engine: Engine,
-    /// See [`crate::Topology::crash`].
+    /// See [`crate::Hierarchy::crash`].
     crash: Arc<AtomicBool>,
 }
 

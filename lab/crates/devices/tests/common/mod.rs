@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A served topology, with a vfio-user client on each endpoint and guest memory that all share.
+//! A served hierarchy, with a vfio-user client on each endpoint and guest memory that all share.
 
 // Every test binary compiles its own copy and uses a part of it.
 #![allow(dead_code)]
 
 use devices::{
-    AcceleratorConfig, CompleterType, Device as Description, Endpoint, InitiatorConfig, Running,
-    Topology,
+    AcceleratorConfig, CompleterType, Device as Description, Endpoint, Hierarchy, InitiatorConfig,
+    Running,
 };
 use fabric::trace::{BINARY_FILE, Reader, Record};
 use rustix::{
@@ -57,7 +57,7 @@ pub struct Device {
     pub client: Client,
 }
 
-pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
+pub fn hierarchy(dir: &Path, mode: Mode, completer: CompleterType) -> Hierarchy {
     let endpoint = |name: &str, slot, device: Box<dyn Description>| Endpoint {
         name: name.to_owned(),
         socket: dir.join(name),
@@ -65,7 +65,7 @@ pub fn topology(dir: &Path, mode: Mode, completer: CompleterType) -> Topology {
         path: format!("pcie.0/00:{slot:02x}.0"),
         device,
     };
-    Topology {
+    Hierarchy {
         mode,
         iommu: None,
         crash: std::sync::Arc::default(),
@@ -93,9 +93,9 @@ impl Lab {
 
     pub fn with(mode: Mode, completer: CompleterType, initiator: InitiatorConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut topology = topology(dir.path(), mode, completer);
-        topology.endpoints[0].device = Box::new(initiator);
-        let running = devices::serve(&topology).unwrap();
+        let mut hierarchy = hierarchy(dir.path(), mode, completer);
+        hierarchy.endpoints[0].device = Box::new(initiator);
+        let running = devices::serve(&hierarchy).unwrap();
         let connect = |name: &str| Device {
             client: Client::new(&dir.path().join(name)).unwrap(),
         };

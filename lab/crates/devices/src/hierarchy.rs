@@ -25,7 +25,7 @@ use vfio_user::Server;
 
 /// Endpoints on one fabric.
 #[derive(Debug)]
-pub struct Topology {
+pub struct Hierarchy {
     /// Mode of every link.
     pub mode: Mode,
     /// Socket of the monitor (QMP) of a QEMU with an `intel-iommu`, whose translations then apply
@@ -137,37 +137,37 @@ struct Served {
     thread: Option<thread::JoinHandle<Result<(), vfio_user::Error>>>,
 }
 
-/// Makes the endpoints of `topology` and serves each by a thread of its own.
+/// Makes the endpoints of `hierarchy` and serves each by a thread of its own.
 ///
 /// When it returns, every socket listens.
-pub fn serve(topology: &Topology) -> Result<Running, Error> {
-    let tap = match &topology.trace_dir {
+pub fn serve(hierarchy: &Hierarchy) -> Result<Running, Error> {
+    let tap = match &hierarchy.trace_dir {
         Some(dir) => {
-            let endpoints = topology.endpoints.iter();
+            let endpoints = hierarchy.endpoints.iter();
             let paths = endpoints.map(|endpoint| (endpoint.name.clone(), endpoint.path.clone()));
             let options = Options {
-                limit: topology.trace_limit,
-                snaplen: topology.trace_snaplen,
+                limit: hierarchy.trace_limit,
+                snaplen: hierarchy.trace_snaplen,
             };
             Tap::with(dir, options).map_err(Error::Tap)?.placed(paths)
         }
         None => Tap::discard(),
     };
-    let fabric = match &topology.iommu {
-        None => Fabric::new(topology.mode, tap),
+    let fabric = match &hierarchy.iommu {
+        None => Fabric::new(hierarchy.mode, tap),
         Some(monitor) => {
             let iommu = Arc::new(VtD(Monitor::new(monitor.clone())));
-            Fabric::with_iommu(topology.mode, tap, iommu)
+            Fabric::with_iommu(hierarchy.mode, tap, iommu)
         }
     };
     let (to, news) = mpsc::channel();
-    let prepared = topology
+    let prepared = hierarchy
         .endpoints
         .iter()
         .enumerate()
         .map(|(number, endpoint)| {
             let complaints = Complaints::new(number, to.clone());
-            let function = build(endpoint, topology, &fabric, &complaints)?;
+            let function = build(endpoint, hierarchy, &fabric, &complaints)?;
             let server = listen(endpoint, &function)?;
             Ok((endpoint, function, server))
         })
@@ -274,7 +274,7 @@ impl Drop for OnDrop {
 
 fn build(
     endpoint: &Endpoint,
-    topology: &Topology,
+    hierarchy: &Hierarchy,
     fabric: &Fabric,
     complaints: &Complaints,
 ) -> Result<Function, Error> {
@@ -282,10 +282,10 @@ fn build(
     let slot = Slot {
         name,
         bdf: endpoint.bdf,
-        mode: topology.mode,
-        trace_dir: topology.trace_dir.as_deref(),
+        mode: hierarchy.mode,
+        trace_dir: hierarchy.trace_dir.as_deref(),
         complaints,
-        crash: &topology.crash,
+        crash: &hierarchy.crash,
     };
     let parts = endpoint
         .device
