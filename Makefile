@@ -12,7 +12,7 @@ help: ## show this
 #   KDIR=dir   the kernel to build modules for: the directory that it was built in (default: that of the running kernel)
 #   KVER=v     that version of Debian's linux-source-7.3 instead of the newest
 #   FLAVOUR=f  the guest's kernel: release, debug, notph, norust or kasan; for check also several (its default: all but kasan; ARGS=--quick: release)
-#   JOBS=n     parallel jobs; for check also guests at a time (default: one for each CPU)
+#   JOBS=n     parallel jobs (default: one for each CPU); for check also guests at a time (default: three for each two CPUs)
 #   CACHE=dir  where all that is fetched and built is kept (default: rust-tph in your cache directory)
 #   KVM=0|1    0: never use KVM; 1: use it (default: if a short boot proves that it works)
 #   V=1        show the output of what is being run

@@ -103,7 +103,8 @@ pub fn check(
         .collect();
     let mut parts = Vec::new();
     if !args.guest_only && !args.endurance {
-        parts.extend(host.parts(targets));
+        let host = host.parts(targets).into_iter();
+        parts.extend(host.map(|part| part.within(HOST_LIMIT)));
     }
     for guest in &guests {
         parts.extend(guest.parts());
@@ -196,15 +197,16 @@ fn is_of_a_test(error: &VmError) -> bool {
     is_result(error) && !before
 }
 
-/// How many parts run at a time if nobody says it: one for each processor, as long as there is
-/// memory for as many guests of `guest_mib`.
+/// How many parts run at a time if nobody says it: three for each two processors, since guests often
+/// wait for a device to be reset, as long as there is memory for as many guests of `guest_mib`.
 fn jobs(guest_mib: u32) -> NonZeroUsize {
     let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let wanted = processors.saturating_add(processors.get() / 2);
     let guests = vm::memory::available_mib()
         .zip(NonZeroU64::new(guest_mib.into()))
         .and_then(|(available, guest)| usize::try_from(available / guest).ok());
-    guests.map_or(processors, |guests| {
-        processors.min(NonZeroUsize::new(guests).unwrap_or(NonZeroUsize::MIN))
+    guests.map_or(wanted, |guests| {
+        wanted.min(NonZeroUsize::new(guests).unwrap_or(NonZeroUsize::MIN))
     })
 }
 
@@ -457,9 +459,9 @@ impl Guest<'_> {
             name = format!("{name}, time {time}");
             dir = format!("{dir}-{time}");
         }
-        self.part(&name, move |results: &mut Results| {
-            self.programs(&boot, &dir, results)
-        })
+        let limit = boot.limit * self.kernel.patience();
+        let run = move |results: &mut Results| self.programs(&boot, &dir, results);
+        self.part(&name, run).within(limit)
     }
 
     fn part<'a>(

@@ -134,7 +134,7 @@ pub struct CheckArgs {
     /// Another kernel's build directory, on which the guest's tests run too; may be repeated
     #[arg(long, value_name = "DIR")]
     pub also_on: Vec<PathBuf>,
-    /// How many guests and host tests run at a time [default: one for each processor, if memory allows]
+    /// How many guests and host tests run at a time [default: three for each two processors, if memory allows]
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
     /// The guest's tests only

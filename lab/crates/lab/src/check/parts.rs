@@ -4,6 +4,7 @@
 use super::error::CheckError;
 use mutants::Outcome;
 use report::Report;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -16,6 +17,8 @@ use vm::signals::Interrupt;
 /// A part of the check, which depends on no other one.
 pub struct Part<'a> {
     name: String,
+    /// How long it may take.
+    limit: Duration,
     run: Run<'a>,
 }
 
@@ -29,8 +32,14 @@ impl<'a> Part<'a> {
     ) -> Self {
         Self {
             name: name.into(),
+            limit: Duration::ZERO,
             run: Box::new(run),
         }
+    }
+
+    /// The same, which may take this long.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// Its name.
@@ -119,8 +128,9 @@ impl Results {
 }
 
 /// Runs `parts`, up to `jobs` at a time, and reports them in their order: the first one that has
-/// not ended as it goes, those behind it when it is their turn. If one cannot go on, or the report
-/// cannot be written, the others are asked to stop.
+/// not ended as it goes, those behind it when it is their turn. Those begin first that may take longest,
+/// so that none of them is left running alone at the end. If one cannot go on, or the report cannot be
+/// written, the others are asked to stop.
 pub fn run(
     parts: Vec<Part<'_>>,
     jobs: NonZeroUsize,
@@ -128,7 +138,9 @@ pub fn run(
     interrupt: &Interrupt,
 ) -> Result<(), CheckError> {
     let names: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
-    let waiting = Mutex::new(parts.into_iter().enumerate());
+    let mut parts: Vec<_> = parts.into_iter().enumerate().collect();
+    parts.sort_by_key(|(_, part)| Reverse(part.limit));
+    let waiting = Mutex::new(parts.into_iter());
     let (to, news) = channel();
     thread::scope(|scope| {
         for _ in 0..jobs.get().min(names.len()) {
@@ -242,6 +254,28 @@ mod tests {
             "# one\nTAP version 13\nok 1 - a\n1..1\n\n\
              # two\nTAP version 13\nnot ok 1 - b\n#   why\n1..1\n\n"
         );
+    }
+
+    #[test]
+    fn what_may_take_longest_begins_first() {
+        let begun = Mutex::new(Vec::new());
+        let part = |name: &'static str, minutes: u64| {
+            let begun = &begun;
+            Part::new(name, move |results: &mut Results| {
+                begun.lock().unwrap().push(name);
+                results.case(Case::pass(name));
+                Ok(())
+            })
+            .within(Duration::from_secs(minutes * 60))
+        };
+        let (result, text) = reported(vec![part("a", 5), part("b", 20), part("c", 5)], 1);
+        result.unwrap();
+        assert_eq!(*begun.lock().unwrap(), ["b", "a", "c"]);
+        let cases: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("ok 1 - "))
+            .collect();
+        assert_eq!(cases, ["a", "b", "c"]);
     }
 
     #[test]
