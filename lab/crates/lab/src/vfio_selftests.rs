@@ -2,6 +2,7 @@
 //! Runs the kernel's own tests of VFIO on the pristine kernel and on ours. Each must pass on both, or
 //! be skipped on both for the same reason.
 
+use crate::check::attempt::void;
 use crate::check::{Target, Totals};
 use crate::cli::VfioSelftestsArgs;
 use report::Report;
@@ -37,24 +38,30 @@ pub fn vfio_selftests(
     interrupt: &Interrupt,
     to: &mut dyn Write,
 ) -> Result<Totals, VfioSelftestsError> {
-    let run_on = |name, Target { kernel, accel }: &Target| {
+    let mut report = Report::new(to, Style::of_stdout());
+    report.begin("the kernel's own tests of VFIO, on the pristine kernel and on ours")?;
+    let mut run_on = |name, Target { kernel, accel }: &Target| {
+        let out = &args.out.join(name);
         let tests = kselftest::Tests {
             source: &args.source,
             programs: &args.programs,
-            out: &args.out.join(name),
+            out,
         };
-        kselftest::run(setup, kernel, *accel, &tests, interrupt).map_err(|error| {
-            VfioSelftestsError::Vm {
-                kernel: name,
-                error,
-            }
+        let mut said = Ok(());
+        let cases = vm::twice(
+            out,
+            || kselftest::run(setup, kernel, *accel, &tests, interrupt),
+            |error, aside| said = report.started_twice(&void(error, out, aside)),
+        );
+        said?;
+        cases.map_err(|error| VfioSelftestsError::Vm {
+            kernel: name,
+            error,
         })
     };
     let start = Instant::now();
     let before = run_on("pristine", pristine)?;
     let after = run_on("changed", ours)?;
-    let mut report = Report::new(to, Style::of_stdout());
-    report.begin("the kernel's own tests of VFIO, on the pristine kernel and on ours")?;
     for case in compare(&before, &after) {
         report.case(&case)?;
     }

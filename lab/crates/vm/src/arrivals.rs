@@ -60,7 +60,8 @@ impl Arrivals {
     fn look(self, dir: &Path) -> Result<(), String> {
         let fail = |error: ReadError| error.to_string();
         let mut seen = Seen::default();
-        for record in Reader::open(&dir.join(BINARY_FILE)).map_err(fail)? {
+        let mut reader = Reader::open(&dir.join(BINARY_FILE)).map_err(fail)?;
+        for record in reader.by_ref() {
             let record = record.map_err(fail)?;
             let tlp = record.tlp().map_err(|error| error.to_string())?;
             let Tlp::MemWrite(request, _) = tlp else {
@@ -80,6 +81,12 @@ impl Arrivals {
                 return Err(record.to_string());
             }
             seen.take(&record, hint);
+        }
+        if reader.unrecorded() > 0 {
+            let missing = reader.unrecorded();
+            return Err(format!(
+                "{missing} TLPs are not in the trace, so it proves nothing"
+            ));
         }
         match self {
             Self::WithoutHint if seen.at_accelerator == 0 => Err("no write arrived".into()),
@@ -146,7 +153,7 @@ fn is_in_memory(record: &Record) -> bool {
 mod tests {
     use super::*;
     use crate::results::Verdict;
-    use fabric::trace::Tap;
+    use fabric::trace::{Options, Tap};
     use fabric::{Completer, Fabric, RequesterEnable, Tph, Want};
     use std::sync::Arc;
     use tlp::{Bdf, MemRequest, Mode};
@@ -168,8 +175,12 @@ mod tests {
 
     /// Whether the trace of these writes passes.
     fn passes(expected: Arrivals, writes: &[(u64, Option<Hint>)]) -> bool {
+        verdict(expected, writes, Options::default()) == Verdict::Pass
+    }
+
+    fn verdict(expected: Arrivals, writes: &[(u64, Option<Hint>)], options: Options) -> Verdict {
         let dir = tempfile::tempdir().unwrap();
-        let fabric = Fabric::new(Mode::Flit, Tap::create(dir.path()).unwrap());
+        let fabric = Fabric::new(Mode::Flit, Tap::with(dir.path(), options).unwrap());
         let completer: Arc<dyn Completer> = Arc::new(Memory);
         let accelerator = fabric
             .attach("accelerator", Bdf::new(0, 0x11, 0), Some(completer))
@@ -194,7 +205,22 @@ mod tests {
             let want = hint.map(Want::exactly);
             initiator.requester(id).write(addr, &[0; 8], want).unwrap();
         }
-        expected.case(dir.path()).verdict == Verdict::Pass
+        drop((accelerator, initiator, fabric));
+        expected.case(dir.path()).verdict
+    }
+
+    #[test]
+    fn a_trace_that_lacks_something_proves_nothing() {
+        let writes = vec![(AT_NOBODY, None); 100];
+        assert!(passes(Arrivals::None, &writes));
+        let short = Options {
+            limit: 2048,
+            ..Options::default()
+        };
+        let Verdict::Fail(why) = verdict(Arrivals::None, &writes, short) else {
+            panic!("it passed");
+        };
+        assert!(why.contains("TLPs are not in the trace"), "{why}");
     }
 
     #[test]

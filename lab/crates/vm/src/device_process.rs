@@ -35,6 +35,8 @@ pub struct DeviceProcess {
     group: Group,
     /// What it says, line by line; several threads may watch a process.
     said: Mutex<Receiver<String>>,
+    /// The first complaint of a device that was heard before it was ready.
+    complaint: Option<String>,
     log: PathBuf,
     // Holds the sockets; removed when the process has ended.
     _run_dir: tempfile::TempDir,
@@ -92,6 +94,7 @@ impl DeviceProcess {
         let mut this = Self {
             group,
             said: Mutex::new(said),
+            complaint: None,
             log,
             placed: Placed {
                 topology: devices.topology,
@@ -109,8 +112,12 @@ impl DeviceProcess {
     fn wait_until_ready(&mut self, limit: Duration, interrupt: &Interrupt) -> Result<(), VmError> {
         let deadline = Instant::now() + limit;
         loop {
-            if self.said().try_iter().any(|line| line == READY_LINE) {
-                return Ok(());
+            let said: Vec<_> = self.said().try_iter().collect();
+            for line in said {
+                if line == READY_LINE {
+                    return Ok(());
+                }
+                self.complaint = self.complaint.take().or(complaint(&line));
             }
             if let Some(signal) = interrupt.signal() {
                 return Err(VmError::Interrupted(signal));
@@ -208,9 +215,8 @@ impl DeviceProcess {
     /// The error for a process that ended `when` it should not have.
     #[must_use]
     pub fn died(&self, when: &'static str, status: ExitStatus) -> VmError {
-        let complaint =
-            rest(&self.said()).find_map(|line| line.strip_prefix(COMPLAINT).map(str::to_owned));
-        match complaint {
+        let heard = self.complaint.clone();
+        match heard.or_else(|| rest(&self.said()).find_map(|line| complaint(&line))) {
             Some(complaint) => VmError::DevicesComplained {
                 complaint,
                 when,
@@ -231,4 +237,9 @@ impl DeviceProcess {
     fn log_tail(&self) -> LogTail {
         LogTail::of(&self.log)
     }
+}
+
+/// What a device complains of in this line.
+fn complaint(line: &str) -> Option<String> {
+    line.strip_prefix(COMPLAINT).map(str::to_owned)
 }

@@ -92,8 +92,9 @@ impl Programs {
         match what.split_once(' ') {
             Some(("start", number)) => {
                 let events = self.finish(None);
-                let number = number.parse().unwrap_or(self.next);
-                if let Some(Step { title, .. }) = self.steps.get(number) {
+                if let Ok(number) = number.parse::<usize>()
+                    && let Some(Step { title, .. }) = self.steps.get(number)
+                {
                     self.next = number + 1;
                     self.running = Some(Running {
                         title: title.clone(),

@@ -20,6 +20,14 @@ pub fn socket(dir: &Path) -> PathBuf {
     dir.join("hang.sock")
 }
 
+/// Removes what an earlier run left in `out`.
+pub fn clear(out: &Path) -> io::Result<()> {
+    match fs::remove_file(out.join(REGISTERS_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Asks QEMU for the registers of all processors, leaves them in `out`, and says in one line where the
 /// processors are.
 pub fn describe(socket: &Path, kernel: &Kernel, out: &Path) -> io::Result<String> {

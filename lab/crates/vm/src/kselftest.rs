@@ -6,7 +6,7 @@ use crate::results::tap::Tap;
 use crate::results::{Case, Event, Reader, Verdict};
 use crate::signals::Interrupt;
 use crate::topology::preset;
-use crate::{Accel, DevicesEnd, Kernel, Setup, Task, Vm, VmError, log::LogTail};
+use crate::{Accel, Cause, DevicesEnd, Kernel, Setup, Task, Vm, VmError, log::LogTail};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -44,7 +44,8 @@ pub struct Tests<'a> {
     pub out: &'a Path,
 }
 
-/// Runs the tests on the lab's devices behind an IOMMU, and returns what they say.
+/// Runs the tests on the lab's devices behind an IOMMU, and returns what they say, and whether the
+/// guest ended well.
 pub fn run(
     setup: &Setup,
     kernel: &Kernel,
@@ -83,13 +84,21 @@ pub fn run(
         }
     });
     written.map_err(failed(&path))?;
-    match run?.status {
-        0 => Ok(programs.cases),
-        status => Err(VmError::ScriptFailed {
-            status,
-            log: LogTail::of(&path),
-        }),
-    }
+    let clean = "the guest ended well and its kernel log holds no complaint";
+    let clean = match run {
+        Ok(run) if run.status == 0 => Case::pass(clean),
+        Ok(run) => {
+            return Err(VmError::ScriptFailed {
+                status: run.status,
+                log: LogTail::of(&path),
+            });
+        }
+        Err(error) if error.cause() == Cause::Fault => Case::fail(clean, error.to_string()),
+        Err(error) => return Err(error),
+    };
+    let mut cases = programs.end();
+    cases.push(clean);
+    Ok(cases)
 }
 
 /// A script that runs the kernel's tests of VFIO on each of `devices`. The tests' own scripts bind a device to vfio-pci and give it back.
@@ -131,10 +140,15 @@ struct Program {
 }
 
 impl Kselftests {
-    /// What the tests came to.
+    /// What the tests came to; one that still runs failed.
     #[must_use]
-    pub fn cases(&self) -> &[Case] {
-        &self.cases
+    pub fn end(mut self) -> Vec<Case> {
+        if let Some(program) = self.running.take() {
+            self.cases.extend(program.cases);
+            let why = "the guest ended before it did";
+            self.cases.push(Case::fail(program.name, why));
+        }
+        self.cases
     }
 
     /// Takes a line; returns the name of the program if one begins with it.
@@ -247,7 +261,18 @@ mod tests {
         for line in text.lines() {
             programs.line(line);
         }
-        programs.cases().to_vec()
+        programs.end()
+    }
+
+    #[test]
+    fn a_program_within_which_the_guest_ends_fails() {
+        assert_eq!(
+            read("== start p\n1..2\nok 1 a\n"),
+            [
+                Case::pass("p: a"),
+                Case::fail("p", "the guest ended before it did")
+            ]
+        );
     }
 
     #[test]

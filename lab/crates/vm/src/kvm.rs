@@ -104,7 +104,9 @@ fn probe(
     };
     match run::run(setup, &vm, interrupt, &mut |_| {}) {
         Ok(run) if run.status == 0 => Ok(Finding::Works),
-        Err(error @ (VmError::Interrupted(_) | VmError::Start { .. })) => Err(error),
+        Err(error @ (VmError::Interrupted(_) | VmError::Start { .. } | VmError::Io { .. })) => {
+            Err(error)
+        }
         Err(VmError::TimedOut { .. }) => {
             let log = fs::metadata(out.path().join("serial.log"));
             if log.is_ok_and(|log| log.len() == 0) {

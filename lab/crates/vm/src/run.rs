@@ -26,6 +26,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
+use trace::TraceError;
 
 /// Most memory, in bytes, that the device process may take beyond the guest's.
 pub const DEVICE_MEMORY_MAX: u64 = 64 << 20;
@@ -83,12 +84,19 @@ pub fn run(
         .map_err(|error| VmError::io(format!("find {}", vm.out.display()), error))?;
     // Here and below: what an earlier run left must not be taken for this one's.
     trace::clear(&out)
-        .map_err(|error| VmError::io(format!("remove a trace in {}", out.display()), error))?;
+        .and_then(|()| hang::clear(&out))
+        .map_err(|error| VmError::io(format!("remove what is in {}", out.display()), error))?;
     let ended = run_in(&out, setup, vm, interrupt, line);
     // The device process has ended, well or not, and its trace shows how it came to that.
-    let concluded = trace::conclude(&out).map_err(|error| VmError::Trace {
-        dir: out,
-        why: error.to_string(),
+    let concluded = trace::conclude(&out).map_err(|error| match error {
+        TraceError::Write(error) => VmError::io(
+            format!("write the text of the trace in {}", out.display()),
+            error,
+        ),
+        error => VmError::Trace {
+            dir: out.clone(),
+            why: error.to_string(),
+        },
     });
     let run = ended?;
     concluded?;

@@ -34,8 +34,8 @@ impl Setup {
             iasl: "iasl".into(),
             lab: std::env::current_exe()?,
             ready_limit: Duration::from_secs(10),
-            leave_limit: Duration::from_secs(3),
-            // Many times what it takes with software emulation: a guest that needs more hangs.
+            leave_limit: Duration::from_secs(60),
+            // Many times what it takes on a loaded host, here and above: what needs more hangs.
             begin_limit: Duration::from_secs(60),
         })
     }

@@ -69,7 +69,7 @@ mod tests {
         for line in text.lines() {
             programs.line(line);
         }
-        programs.cases().to_vec()
+        programs.end()
     }
 
     const SKIP: &str = "ok 2 vfio_pci_irq_test.msi.enable # SKIP MSI: not supported";

@@ -281,7 +281,9 @@ fn a_log_of_an_earlier_run_does_not_count() {
     let out = bench.dir.path().join("out");
     fs::create_dir(&out).unwrap();
     fs::write(out.join("serial.log"), format!("{STATUS_MARK}1\n")).unwrap();
+    fs::write(out.join(hang::REGISTERS_FILE), "CPU#0").unwrap();
     let error = bench.run(None, LONG).unwrap_err();
+    assert!(!out.join(hang::REGISTERS_FILE).exists());
     assert!(matches!(error, VmError::NoGuest { .. }), "{error}");
 }
 
@@ -438,6 +440,19 @@ fn a_complaint_of_a_device_ends_the_run_and_is_its_first_line() {
     assert_eq!(error.cause(), Cause::Fault);
     let vng = fs::read_to_string(bench.dir.path().join("out/vng")).unwrap();
     assert!(gone(&vng));
+}
+
+#[test]
+fn a_complaint_before_the_devices_are_ready_is_heard() {
+    let bench = Bench::new("", "echo 'complaint: panicked'; sleep 0.3; exit 101");
+    let error = bench
+        .run(Some(preset::T1.clone().into()), LONG)
+        .unwrap_err();
+    assert!(
+        matches!(error, VmError::DevicesComplained { .. }),
+        "{error}"
+    );
+    assert_eq!(error.cause(), Cause::Fault);
 }
 
 #[test]
