@@ -72,7 +72,6 @@ pub fn check(
     interrupt: &Interrupt,
     to: &mut dyn Write,
 ) -> Result<Totals, CheckError> {
-    summary::clear(&args.out)?;
     let extent = extent(args);
     let host = Host {
         args,
@@ -104,13 +103,18 @@ pub fn check(
     let mut parts = Vec::new();
     if !args.guest_only && !args.endurance {
         let host = host.parts(targets).into_iter();
-        parts.extend(host.map(|part| part.within(HOST_LIMIT)));
+        parts.extend(host.map(|part| part.taking_up_to(HOST_LIMIT)));
     }
     for guest in &guests {
         parts.extend(guest.parts());
     }
     if let Some(only) = &args.only {
+        let names: Vec<_> = parts.iter().map(|part| part.name().to_owned()).collect();
         parts.retain(|part| part.name().contains(only));
+        if parts.is_empty() {
+            let only = only.clone();
+            return Err(CheckError::NoPart { only, names });
+        }
     }
     let jobs = args.jobs.unwrap_or_else(|| {
         let guest = targets
@@ -119,6 +123,7 @@ pub fn check(
             .max();
         jobs(guest.unwrap_or_default())
     });
+    summary::clear(&args.out)?;
     let mut report = Report::new(to, Style::of_stdout());
     parts::run(parts, jobs, &mut report, interrupt)?;
     let is_complete = !args.guest_only && !args.quick && !args.endurance && args.only.is_none();
@@ -406,8 +411,8 @@ impl Guest<'_> {
                 self.demo(&demo, results)
             })
         });
-        let boots = boots.into_iter().filter(|boot| self.can(boot));
         let boots = boots
+            .into_iter()
             .filter(|boot| self.wants(boot))
             .map(|boot| self.boot(boot, None));
         demos.chain(boots).collect()
@@ -439,17 +444,12 @@ impl Guest<'_> {
     }
 
     fn endurance_parts(&self) -> Vec<Part<'_>> {
-        let boots = boots::endurance().into_iter().filter(|boot| self.can(boot));
         let kills = 1..=boots::KILLS;
-        boots
+        boots::endurance()
+            .into_iter()
             .map(|boot| self.boot(boot, None))
             .chain(kills.map(|time| self.boot(boots::kill(), Some(time))))
             .collect()
-    }
-
-    /// Whether the kernel can do what is tested in a boot.
-    fn can(&self, boot: &Boot) -> bool {
-        boot.needs.is_none_or(|option| self.kernel.has(option))
     }
 
     /// A boot, once or for the nth `time`.
@@ -461,7 +461,7 @@ impl Guest<'_> {
         }
         let limit = boot.limit * self.kernel.patience();
         let run = move |results: &mut Results| self.programs(&boot, &dir, results);
-        self.part(&name, run).within(limit)
+        self.part(&name, run).taking_up_to(limit)
     }
 
     fn part<'a>(
@@ -497,6 +497,12 @@ impl Guest<'_> {
     }
 
     fn programs(&self, boot: &Boot, dir: &str, results: &mut Results) -> Result<(), CheckError> {
+        if let Some(option) = boot.needs
+            && !self.kernel.has(option)
+        {
+            results.case(Case::skip(boot.part, lacks(option)));
+            return Ok(());
+        }
         let out = &self.out.join(dir);
         match self.steps(boot) {
             Ok(steps) => attempt::attempt(out, results, |found| {
@@ -551,10 +557,16 @@ impl Guest<'_> {
         let gateways = writes_to_gateways.then(|| gateways::case(out));
         let cases = iter::once(clean).chain(arrivals).chain(gateways);
         found.extend(cases.map(Event::Case));
-        if let Some(kunit) = &boot.kunit
-            && self.kernel.has(kunit.option)
-        {
-            found.extend(kunit_events(kunit, out));
+        if let Some(kunit) = &boot.kunit {
+            found.extend(if self.kernel.has(kunit.option) {
+                kunit_events(kunit, out)
+            } else {
+                let names = kunit.names.iter();
+                let suite = |name: &&str| name.trim_end_matches(": ").to_owned();
+                names
+                    .map(|name| Event::Case(Case::skip(suite(name), lacks(kunit.option))))
+                    .collect()
+            });
         }
         Ok(())
     }
@@ -567,6 +579,11 @@ impl Guest<'_> {
             .map(|program| program.step(&built, self.repo))
             .collect()
     }
+}
+
+/// Why what needs an option of the kernel's is skipped.
+fn lacks(option: &str) -> String {
+    format!("this kernel has no CONFIG_{option}")
 }
 
 /// What ran when the guest with its log in `out` started.
@@ -603,5 +620,33 @@ mod tests {
         for error in [VmError::QemuUnseen, VmError::Interrupted("SIGINT")] {
             assert!(!is_result(&error) && !is_of_a_test(&error), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_skipped_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("arch/x86/boot")).unwrap();
+        for file in ["arch/x86/boot/bzImage", ".config", "modules.order"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        let (setup, kernel) = (Setup::new().unwrap(), Kernel::at(dir.path()).unwrap());
+        let guest = Guest {
+            setup: &setup,
+            repo: dir.path(),
+            kernel: &kernel,
+            accel: Accel::Tcg,
+            extent: Extent::All,
+            endurance: false,
+            is_first: true,
+            name: "old".into(),
+            out: dir.path().join("out"),
+            interrupt: &Interrupt::default(),
+        };
+        let boot = boots::all().into_iter().find(|boot| boot.needs.is_some());
+        let boot = boot.unwrap();
+        let outcome = Results::collect(|results| guest.programs(&boot, "dir", results)).unwrap();
+        let why = format!("this kernel has no CONFIG_{}", boot.needs.unwrap());
+        assert_eq!(outcome.cases, [Case::skip(boot.part, why)]);
+        assert!(!guest.out.exists());
     }
 }

@@ -146,7 +146,7 @@ pub struct CheckArgs {
     /// Everything on every kernel, instead of every case at least once
     #[arg(long)]
     pub all: bool,
-    /// What takes long instead: the RDMA adapter, also on a kernel of one's own
+    /// What takes long instead: loads, registrations, resets, kills; also on a kernel of one's own
     #[arg(long)]
     pub endurance: bool,
     /// Only the parts whose names contain this

@@ -101,7 +101,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 &lab.interrupt,
                 &mut stdout().lock(),
             )?;
-            Ok(totals.failed == 0)
+            Ok(totals.failed == 0 && totals.passed > 0)
         }
         Command::Mutants(args) => {
             vm::process::adopt_orphans()?;

@@ -24,6 +24,14 @@ pub enum CheckError {
         count => format!("{count} parts could not be run"),
     })]
     NotRun(usize),
+    /// No part has such a name.
+    #[error("no part's name contains '{only}'; the parts are:\n  {}", .names.join("\n  "))]
+    NoPart {
+        /// What was asked for.
+        only: String,
+        /// The names that there are.
+        names: Vec<String>,
+    },
     /// No guest runs a test of this name.
     #[error(
         "no guest runs '{0}'; a test is named PROGRAM: TEST or SUITE: TEST, as the report of `make check` does"

@@ -17,8 +17,8 @@ use vm::signals::Interrupt;
 /// A part of the check, which depends on no other one.
 pub struct Part<'a> {
     name: String,
-    /// How long it may take.
-    limit: Duration,
+    /// How long it may take, by which is known what to begin with.
+    longest: Duration,
     run: Run<'a>,
 }
 
@@ -32,14 +32,14 @@ impl<'a> Part<'a> {
     ) -> Self {
         Self {
             name: name.into(),
-            limit: Duration::ZERO,
+            longest: Duration::ZERO,
             run: Box::new(run),
         }
     }
 
-    /// The same, which may take this long.
-    pub fn within(self, limit: Duration) -> Self {
-        Self { limit, ..self }
+    /// The same, which may take this long; it must see to that itself.
+    pub fn taking_up_to(self, longest: Duration) -> Self {
+        Self { longest, ..self }
     }
 
     /// Its name.
@@ -139,7 +139,7 @@ pub fn run(
 ) -> Result<(), CheckError> {
     let names: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
     let mut parts: Vec<_> = parts.into_iter().enumerate().collect();
-    parts.sort_by_key(|(_, part)| Reverse(part.limit));
+    parts.sort_by_key(|(_, part)| Reverse(part.longest));
     let waiting = Mutex::new(parts.into_iter());
     let (to, news) = channel();
     thread::scope(|scope| {
@@ -266,7 +266,7 @@ mod tests {
                 results.case(Case::pass(name));
                 Ok(())
             })
-            .within(Duration::from_secs(minutes * 60))
+            .taking_up_to(Duration::from_secs(minutes * 60))
         };
         let (result, text) = reported(vec![part("a", 5), part("b", 20), part("c", 5)], 1);
         result.unwrap();
