@@ -26,7 +26,7 @@ use vm::{
 };
 
 /// A demo's guest ends after seconds; this is for one that hangs.
-const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// Most memory, in bytes, that QEMU and the device process may take together.
 const TOTAL_MEMORY_MAX: u64 = 4 << 30;

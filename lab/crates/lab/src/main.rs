@@ -107,7 +107,11 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             vm::process::adopt_orphans()?;
             let interrupt = Interrupt::install()?;
             let counts = faults::run(&Setup::new()?, &args, &interrupt, &mut stdout().lock())?;
-            Ok(counts.is_well())
+            match counts.unknown {
+                0 => Ok(counts.is_well()),
+                1 => Err("1 fault has no result; the report says why".into()),
+                many => Err(format!("{many} faults have no result; the report says why").into()),
+            }
         }
         Command::Bench(args) => {
             vm::process::adopt_orphans()?;

@@ -193,18 +193,18 @@ impl DeviceProcess {
     /// Waits for the process after QEMU has left it: it ends by itself, and well, if it was not to be
     /// killed before.
     pub fn leave(&mut self, limit: Duration) -> Result<(), VmError> {
-        if let DevicesEnd::KilledAfter(line) = self.end
-            && !self.dying
-        {
-            return Err(VmError::DevicesNotKilled(line));
-        }
         let ended = self
             .group
             .wait(limit)
             .map_err(|error| VmError::io("wait for the device process", error))?;
         match ended {
-            Some(status) if self.as_expected(status) => Ok(()),
-            Some(status) => Err(self.died("at the end", status)),
+            Some(status) if !self.as_expected(status) => Err(self.died("at the end", status)),
+            Some(_) => match self.end {
+                DevicesEnd::KilledAfter(line) if !self.dying => {
+                    Err(VmError::DevicesNotKilled(line))
+                }
+                _ => Ok(()),
+            },
             None => Err(VmError::DevicesStay {
                 limit,
                 log: self.log_tail(),
@@ -215,6 +215,11 @@ impl DeviceProcess {
     /// The error for a process that ended `when` it should not have.
     #[must_use]
     pub fn died(&self, when: &'static str, status: ExitStatus) -> VmError {
+        if let DevicesEnd::KilledAfter(line) = self.end
+            && status.success()
+        {
+            return VmError::DevicesNotKilled(line);
+        }
         let heard = self.complaint.clone();
         match heard.or_else(|| rest(&self.said()).find_map(|line| complaint(&line))) {
             Some(complaint) => VmError::DevicesComplained {

@@ -76,7 +76,7 @@ pub enum VmError {
     },
     /// The device process was to be killed, and was not.
     #[error(
-        "the guest's command ended without the line '{0}', upon which the device process was to be killed"
+        "the device process was to be killed in mid-transfer after the line '{0}', and was not: that line did not come, or no driver looked at a busy device after it"
     )]
     DevicesNotKilled(&'static str),
     /// The device process goes on without QEMU.

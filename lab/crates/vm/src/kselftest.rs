@@ -26,7 +26,8 @@ const DEVICES: [&str; 5] = [
     "0000:00:11.0",
 ];
 
-/// Stands before a line that is the script's and not a program's.
+/// Stands before a line that is the script's and not a program's, behind an empty one: none that ends
+/// within a line hides it.
 const START: &str = "== start ";
 const END: &str = "== end ";
 
@@ -113,9 +114,9 @@ fn script(source: &Path, programs: &Path, devices: &[&str]) -> String {
             script,
             "bash {bind} {device} >/dev/null || exit\n\
              for t in {programs}/vfio_*_test; do\n\
-             \techo \"{START}{device} ${{t##*/}}\"\n\
+             \tprintf '\\n%s\\n' \"{START}{device} ${{t##*/}}\"\n\
              \t\"$t\" {device} 2>&1\n\
-             \techo \"{END}$?\"\n\
+             \tprintf '\\n%s\\n' \"{END}$?\"\n\
              done\n\
              bash {give_back} {device} >/dev/null || exit\n"
         );
@@ -247,8 +248,8 @@ mod tests {
         };
         let (text, status) = run();
         assert_eq!(status, Some(0));
-        let begin =
-            "== start 0000:00:10.0 vfio_x_test\non 0000:00:10.0\n== end 4\n== start 0000:00:13.0";
+        let begin = "\n== start 0000:00:10.0 vfio_x_test\non 0000:00:10.0\n\n== end 4\n\n\
+                     == start 0000:00:13.0";
         assert!(text.starts_with(begin), "{text}");
         assert_eq!(text.matches("== end 4\n").count(), DEVICES.len());
         program("scripts/setup.sh", "[ $1 != 0000:00:14.0 ]");

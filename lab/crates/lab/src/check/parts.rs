@@ -127,20 +127,19 @@ impl Results {
     }
 }
 
-/// Runs `parts`, up to `jobs` at a time, and reports them in their order: the first one that has
-/// not ended as it goes, those behind it when it is their turn. Those begin first that may take longest,
-/// so that none of them is left running alone at the end. If one cannot go on, or the report cannot be
-/// written, the others are asked to stop.
+/// Runs `parts`, up to `jobs` at a time, those first that may take longest, so that none of them is left
+/// running alone at the end; reports them in the same order: the first one that has not ended as it goes,
+/// those behind it when it is their turn. If one cannot go on, or the report cannot be written, the others
+/// are asked to stop.
 pub fn run(
-    parts: Vec<Part<'_>>,
+    mut parts: Vec<Part<'_>>,
     jobs: NonZeroUsize,
     report: &mut Report<'_>,
     interrupt: &Interrupt,
 ) -> Result<(), CheckError> {
+    parts.sort_by_key(|part| Reverse(part.longest));
     let names: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
-    let mut parts: Vec<_> = parts.into_iter().enumerate().collect();
-    parts.sort_by_key(|(_, part)| Reverse(part.longest));
-    let waiting = Mutex::new(parts.into_iter());
+    let waiting = Mutex::new(parts.into_iter().enumerate());
     let (to, news) = channel();
     thread::scope(|scope| {
         for _ in 0..jobs.get().min(names.len()) {
@@ -275,7 +274,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("ok 1 - "))
             .collect();
-        assert_eq!(cases, ["a", "b", "c"]);
+        assert_eq!(cases, ["b", "a", "c"]);
     }
 
     #[test]

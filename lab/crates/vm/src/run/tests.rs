@@ -564,6 +564,14 @@ fn devices_that_are_to_be_killed_must_not_end_otherwise() {
     assert!(matches!(error, VmError::DevicesNotKilled(_)), "{error}");
     assert!(error.to_string().contains("'never said'"), "{error}");
 
+    // They heard it, and nobody looked at them in mid-transfer.
+    let heard = DevicesEnd::KilledAfter("up");
+    let devices = leaving("exit 0").replace("echo ready", "trap : USR1; echo ready");
+    let (_bench, result) = with_qemu_until(heard, SHARED, &devices, LONG);
+    let error = result.unwrap_err();
+    assert!(matches!(error, VmError::DevicesNotKilled("up")), "{error}");
+    assert_eq!(error.cause(), Cause::Fault);
+
     let bench = Bench::new("exec sleep 1000", "echo ready; exit 1");
     let out = bench.dir.path().join("out");
     let vm = Vm {
