@@ -12,5 +12,5 @@ pub mod memory;
 mod times;
 pub mod writes;
 
-pub use device::{Device, Process};
+pub use device::{Device, Process, Recorded};
 pub use measurement::{Bound, Measurement, Required};

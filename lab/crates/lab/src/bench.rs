@@ -21,7 +21,7 @@ mod guest;
 mod report;
 
 use ::report::style::{Style, relative};
-use connectx_driver::measure::{events, latency, memory, writes};
+use connectx_driver::measure::{Recorded, events, latency, memory, writes};
 use report::{Host, Report};
 use std::error::Error;
 use std::fs;
@@ -45,11 +45,12 @@ pub fn bench(
     let inputs = kernel.and_then(Kernel::inputs);
     let mut report = Report::new(Host::of_now(), kernel.map(Kernel::name), inputs);
     // A process for each, so that none has to do with what another has left.
-    let start = |traced| device::start(setup, traced, out, interrupt);
+    let start = |recorded| device::start(setup, recorded, out, interrupt);
+    let unrecorded = || start(Recorded::Nothing);
     report.extend(writes::measure(&start, out)?);
-    report.extend(latency::measure(&mut start(false)?)?);
-    report.extend(events::measure(&mut start(false)?)?);
-    report.extend(memory::measure(&mut start(false)?)?);
+    report.extend(latency::measure(&mut unrecorded()?)?);
+    report.extend(events::measure(&mut unrecorded()?)?);
+    report.extend(memory::measure(&mut unrecorded()?)?);
     trace::clear(out)?; // half a gigabyte of the same
     if let Some(kernel) = kernel {
         let out = out.join("guest");

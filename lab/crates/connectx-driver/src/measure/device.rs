@@ -7,11 +7,25 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Guest memory; only what is touched takes any.
 const BASE: u64 = 0x1_0000_0000;
 const SIZE: u64 = 3 << 30;
+
+/// What the process that serves an adapter records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// Nothing.
+    Nothing,
+    /// Every TLP, whole.
+    Whole,
+    /// The first bytes of every TLP, as many as headers may have.
+    Headers,
+}
+
+/// How long the process may take until it sleeps.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The process that serves an adapter. Dropping it ends the process.
 pub trait Process: Sync {
@@ -62,13 +76,16 @@ impl Device {
 
     /// The processor time when the process sleeps: while it runs, not all is accounted for yet.
     pub(super) fn settled(&self) -> Result<Duration, Box<dyn Error>> {
-        loop {
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
             let before = self.cpu_time()?;
             thread::sleep(Duration::from_millis(20));
             if self.cpu_time()? == before {
                 return Ok(before);
             }
         }
+        let limit = LIMIT.as_secs();
+        Err(format!("the device process still runs after {limit} s without work").into())
     }
 
     /// A queue pair that is connected with itself, and where its requests complete.

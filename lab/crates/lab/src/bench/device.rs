@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The adapter that is measured, in a process of its own as for a guest.
 
-use connectx_driver::measure::{Device, Process};
+use connectx_driver::measure::{Device, Process, Recorded};
+use fabric::trace::Snaplen;
 use rustix::process::Pid;
 use std::error::Error;
 use std::path::Path;
@@ -29,14 +30,17 @@ impl Process for Served {
 /// Starts the process, which leaves its trace in `out`, and brings up the adapter.
 pub fn start(
     setup: &Setup,
-    traced: bool,
+    recorded: Recorded,
     out: &Path,
     interrupt: &Interrupt,
 ) -> Result<Device, Box<dyn Error>> {
     let devices = Devices {
         topology: preset::T1_RDMA.clone(),
-        trace_limit: if traced { TRACE } else { NO_TRACE },
-        snaplen: None,
+        trace_limit: match recorded {
+            Recorded::Nothing => NO_TRACE,
+            Recorded::Whole | Recorded::Headers => TRACE,
+        },
+        snaplen: (recorded == Recorded::Headers).then_some(Snaplen::HEADERS),
     };
     let process = DeviceProcess::start(setup, devices, DevicesEnd::default(), out, interrupt)?;
     let placed = process.placed();
