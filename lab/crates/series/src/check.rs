@@ -11,6 +11,7 @@ mod news;
 mod options;
 mod results;
 mod same;
+mod tool;
 mod tree;
 
 use crate::commits::{Commit, Prepared, Series};
@@ -39,6 +40,7 @@ const SOURCES: &str = concat!(
     include_str!("check/news.rs"),
     include_str!("check/options.rs"),
     include_str!("check/same.rs"),
+    include_str!("check/tool.rs"),
     include_str!("check/tree.rs"),
 );
 
@@ -323,7 +325,7 @@ impl Run<'_> {
             .args(["--no-summary", "--color=never"])
             .args(options)
             .arg(&self.mails[index]);
-        let said = both(&mut command)?;
+        let said = checkpatch::run(&mut command)?;
         let log = self
             .args
             .out
@@ -377,7 +379,8 @@ impl Run<'_> {
             .current_dir(dir)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .args(["-none", "-Wall", file]);
-        let said = both(&mut command)?;
+        let output = command.output().map_err(git::start(&command))?;
+        let said = tool::said(&output);
         let mut lines: Vec<_> = said.lines().map(news::without_number).collect();
         lines.sort();
         lines.dedup();
@@ -392,13 +395,6 @@ fn in_languages(files: &[String], endings: &[&str]) -> Vec<String> {
         ending.is_some_and(|ending| endings.contains(&ending))
     };
     files.iter().filter(is_one).cloned().collect()
-}
-
-/// What a program prints on standard output and then on standard error.
-fn both(command: &mut Command) -> Result<String> {
-    let output = command.output().map_err(git::start(command))?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 /// It is well if there is nothing to say.

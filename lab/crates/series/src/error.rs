@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -32,6 +33,16 @@ pub enum Error {
         /// The command and its arguments.
         command: String,
         /// What it said first.
+        why: String,
+    },
+    /// A tool that did not do its work, whatever the series is like.
+    #[error("{tool} failed ({status}): {why}")]
+    Tool {
+        /// Its name.
+        tool: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said last.
         why: String,
     },
     /// There is nothing to make a series of.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What checkpatch says, and what of that is right as it is.
 
-use crate::Result;
+use super::tool;
+use crate::{Result, git};
+use std::process::Command;
 
 /// The entries of `patches/checkpatch-justified`: a type, where (a file, a folder with its slash,
 /// or `*` for anywhere), and why.
@@ -50,11 +52,7 @@ impl Justified {
 
     /// What checkpatch said that no entry excuses.
     pub fn judge(&mut self, said: &str) -> Vec<String> {
-        let mut left: Vec<String> = said
-            .lines()
-            .filter(|line| is_trouble(line))
-            .map(str::to_owned)
-            .collect();
+        let mut left = Vec::new();
         for finding in findings(said) {
             match self.entries.iter_mut().find(|entry| entry.covers(&finding)) {
                 Some(entry) => entry.is_needed = true,
@@ -77,12 +75,17 @@ impl Justified {
     }
 }
 
-/// What it says about itself.
-fn is_trouble(line: &str) -> bool {
-    let dies = line.contains(" at ") || line.contains(" line ");
-    line.starts_with("No codespell")
-        || line.starts_with("Must be run")
-        || line.contains(": ") && dies && line.contains("checkpatch")
+/// Runs checkpatch and returns what it says. It ends with 1 if it finds something, and only then;
+/// any other failure is its own, and so is that it lacks a file of which things to look for.
+pub fn run(checkpatch: &mut Command) -> Result<String> {
+    let output = checkpatch.output().map_err(git::start(checkpatch))?;
+    let code = tool::code("checkpatch", &output, &[0, 1])?;
+    let said = tool::said(&output);
+    let lacks = |line: &str| line.starts_with("No ") && line.contains(" - file '");
+    if said.lines().any(lacks) || code == 1 && findings(&said).is_empty() {
+        return Err(tool::failed("checkpatch", &output));
+    }
+    Ok(said)
 }
 
 fn findings(said: &str) -> Vec<Finding<'_>> {
@@ -175,14 +178,48 @@ mod tests {
         justified.all_are_needed().unwrap();
     }
 
+    fn run_fake(script: &str) -> Result<String> {
+        run(Command::new("sh").args(["-c", script]))
+    }
+
     #[test]
-    fn a_checkpatch_that_cannot_work_is_a_failure() {
-        for trouble in [
-            "No codespell typos will be found - file '/x': No such file or directory",
-            "Must be run from the top-level dir. of a kernel tree",
-            "Can't locate X.pm: no such file at scripts/checkpatch.pl line 9.",
+    fn a_checkpatch_that_finds_nothing_or_something_has_worked() {
+        assert_eq!(run_fake("exit 0").unwrap(), "");
+        let script = format!("printf '%s' '{SAID}'; exit 1");
+        assert_eq!(run_fake(&script).unwrap(), SAID);
+    }
+
+    #[test]
+    fn a_checkpatch_that_cannot_work_is_an_error() {
+        for (script, error) in [
+            (
+                "echo Must be run from the top-level dir. of a kernel tree; exit 2",
+                "checkpatch failed (exit status: 2): Must be run from the top-level dir. of a kernel tree",
+            ),
+            (
+                "echo 'Out of memory!' >&2; exit 1",
+                "checkpatch failed (exit status: 1): Out of memory!",
+            ),
+            (
+                "kill -9 $$",
+                "checkpatch failed (signal: 9 (SIGKILL)): it says nothing",
+            ),
+            (
+                "echo \"No codespell typos will be found - file '/x': gone\" >&2",
+                "checkpatch failed (exit status: 0): No codespell typos will be found - file '/x': gone",
+            ),
         ] {
-            assert_eq!(Justified::parse("").judge(trouble), [trouble]);
+            assert_eq!(run_fake(script).unwrap_err().to_string(), error);
         }
+    }
+
+    #[test]
+    fn a_checkpatch_that_is_not_there_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut perl = Command::new("perl");
+        let outcome = run(perl.current_dir(&dir).arg("scripts/checkpatch.pl"));
+        let error = outcome.unwrap_err().to_string();
+        let begin = "checkpatch failed (exit status: 2): Can't open perl script";
+        assert!(error.starts_with(begin), "{error}");
     }
 }
