@@ -10,6 +10,7 @@ mod checkpatch;
 mod news;
 mod options;
 mod results;
+mod rustfmt;
 mod same;
 mod tool;
 mod tree;
@@ -39,6 +40,7 @@ const SOURCES: &str = concat!(
     include_str!("check/checkpatch.rs"),
     include_str!("check/news.rs"),
     include_str!("check/options.rs"),
+    include_str!("check/rustfmt.rs"),
     include_str!("check/same.rs"),
     include_str!("check/tool.rs"),
     include_str!("check/tree.rs"),
@@ -205,7 +207,10 @@ impl Run<'_> {
         rust.retain(|file| !file.starts_with("tools/"));
         if !rust.is_empty() {
             let name = format!("{title}: rustfmt");
-            results.once(&key, &name, || self.is_formatted(commit, &rust))?;
+            results.once(&key, &name, || {
+                let config = self.args.base.join(".rustfmt.toml");
+                rustfmt::is_happy(&self.series.repository, &commit.id, &rust, &config)
+            })?;
         }
         if self.args.quick {
             return Ok(());
@@ -332,29 +337,6 @@ impl Run<'_> {
             .join(format!("checkpatch-{:02}.log", index + 1));
         disk::write(&log, &said)?;
         wrong(&justified.judge(&said))
-    }
-
-    /// From standard input, so that what a file's modules are does not matter; there `--check` would
-    /// succeed whatever it finds.
-    fn is_formatted(&self, commit: &Commit, files: &[String]) -> Result<()> {
-        let mut bad = Vec::new();
-        for file in files {
-            let object = format!("{}:{file}", commit.id);
-            let mut show = self.series.repository.git(["show", &object]);
-            let text = show.output().map_err(git::start(&show))?.stdout;
-            let mut rustfmt = Command::new("rustfmt");
-            rustfmt
-                .args(["--edition", "2021", "--config-path"])
-                .arg(self.args.base.join(".rustfmt.toml"));
-            let output = git::feed(&mut rustfmt, &text)?;
-            if !output.status.success() {
-                let why = String::from_utf8_lossy(&output.stderr);
-                bad.push(format!("rustfmt cannot read {file}: {}", why.trim()));
-            } else if output.stdout != text {
-                bad.push(format!("rustfmt would change {file}"));
-            }
-        }
-        wrong(&bad)
     }
 
     /// Only what the pristine kernel's version of the file does not say.

@@ -77,6 +77,16 @@ impl Repository {
         text(&mut self.git(arguments))
     }
 
+    /// Runs a command of git and returns what it prints, byte by byte.
+    pub fn bytes<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<u8>> {
+        let mut command = self.git(arguments);
+        let output = command.output().map_err(start(&command))?;
+        printed(&command, output)
+    }
+
     /// As [`run()`](Self::run), with `input` on standard input.
     pub fn run_with<A: AsRef<OsStr>>(
         &self,
@@ -85,7 +95,7 @@ impl Repository {
     ) -> Result<String> {
         let mut command = self.git(arguments);
         let output = feed(&mut command, input.as_bytes())?;
-        said(&command, &output)
+        said(&command, output)
     }
 
     /// The lines that a command of git prints.
@@ -159,7 +169,7 @@ fn git(dir: &Path) -> Command {
 
 fn text(command: &mut Command) -> Result<String> {
     let output = command.output().map_err(start(command))?;
-    said(command, &output)
+    said(command, output)
 }
 
 /// Runs a program on `input`.
@@ -187,10 +197,17 @@ pub fn start(command: &Command) -> impl FnOnce(std::io::Error) -> Error {
     |error| Error::Start { program, error }
 }
 
-fn said(command: &Command, output: &Output) -> Result<String> {
+/// What a command of git that succeeded prints, as text without the last line end.
+fn said(command: &Command, output: Output) -> Result<String> {
+    let printed = printed(command, output)?;
+    let text = String::from_utf8_lossy(&printed);
+    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+}
+
+/// What a command of git prints, which must succeed.
+fn printed(command: &Command, output: Output) -> Result<Vec<u8>> {
     if output.status.success() {
-        let text = String::from_utf8_lossy(&output.stdout);
-        return Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned());
+        return Ok(output.stdout);
     }
     let words = command.get_args().map(OsStr::to_string_lossy);
     let mut words = words.skip_while(|word| word.starts_with('-') || word.contains(['/', '=']));
