@@ -7,6 +7,7 @@
 
 mod build;
 mod checkpatch;
+mod kernel_doc;
 mod news;
 mod options;
 mod results;
@@ -38,6 +39,7 @@ const SOURCES: &str = concat!(
     include_str!("check.rs"),
     include_str!("check/build.rs"),
     include_str!("check/checkpatch.rs"),
+    include_str!("check/kernel_doc.rs"),
     include_str!("check/news.rs"),
     include_str!("check/options.rs"),
     include_str!("check/rustfmt.rs"),
@@ -343,30 +345,14 @@ impl Run<'_> {
     fn kernel_doc_is_clean(&self, commit: &Commit, files: &[String]) -> Result<()> {
         let repository = &self.series.repository;
         repository.run(["checkout", "--quiet", &commit.id])?;
+        let script = self.args.base.join("scripts/kernel-doc");
         let mut new = Vec::new();
         for file in files {
-            let before = self.kernel_doc(&self.args.base, file)?;
-            new.extend(news(&before, &self.kernel_doc(repository.dir(), file)?));
+            let before = kernel_doc::says(&script, &self.args.base, file)?;
+            let now = kernel_doc::says(&script, repository.dir(), file)?;
+            new.extend(news(&before, &now));
         }
         wrong(&new)
-    }
-
-    /// What it says of a file, without the numbers of lines, each thing once.
-    fn kernel_doc(&self, dir: &Path, file: &str) -> Result<Vec<String>> {
-        if !dir.join(file).exists() {
-            return Ok(Vec::new());
-        }
-        let mut command = Command::new(self.args.base.join("scripts/kernel-doc"));
-        command
-            .current_dir(dir)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .args(["-none", "-Wall", file]);
-        let output = command.output().map_err(git::start(&command))?;
-        let said = tool::said(&output);
-        let mut lines: Vec<_> = said.lines().map(news::without_number).collect();
-        lines.sort();
-        lines.dedup();
-        Ok(lines)
     }
 }
 
