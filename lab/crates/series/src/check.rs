@@ -18,6 +18,7 @@ mod tree;
 
 use crate::commits::{Commit, Prepared, Series};
 use crate::git::Identity;
+use crate::progress::{self, going_on};
 use crate::{Error, Result, disk, git};
 use build::Build;
 use checkpatch::Justified;
@@ -296,13 +297,15 @@ impl Run<'_> {
         self.base.copy(&fresh)?;
         let repository = self.series.repository.beside(&fresh)?;
         repository.run(["config", "core.looseCompression", "0"])?;
+        let mut add = repository.git(["add", "--all", "--force"]);
+        let label = "committing the pristine kernel";
         let log = self.args.out.join("fresh.log");
-        self.build.attempt(
-            "committing the pristine kernel",
-            &mut repository.git(["add", "--all", "--force"]),
-            &log,
-            crate::progress::going_on,
-        )?;
+        if !progress::run(label, &mut add, &log, going_on, self.args.verbose)? {
+            return Err(Error::Git {
+                command: "add".into(),
+                why: disk::read(&log)?.trim().to_owned(),
+            });
+        }
         repository.run(["commit", "--quiet", "--message=base"])?;
         self.applies(&repository)?;
         let whole = self.work.join("whole");

@@ -88,15 +88,9 @@ impl<'a> Build<'a> {
         self.tree.check_out(&self.series.repository, commit)
     }
 
-    /// Long work; why it failed is the first errors.
-    pub fn attempt(
-        &self,
-        label: &str,
-        command: &mut Command,
-        log: &Path,
-        status: fn(&str) -> String,
-    ) -> Result<()> {
-        if progress::run(label, command, log, status, self.args.verbose)? {
+    /// Makes something; why it failed is the first errors.
+    fn attempt(&self, label: &str, make: &mut Command, log: &Path) -> Result<()> {
+        if progress::run(label, make, log, steps, self.args.verbose)? {
             return Ok(());
         }
         let text = fs::read(log).map_err(Error::io(log))?;
@@ -124,7 +118,7 @@ impl<'a> Build<'a> {
         let mut make = self.make(set)?;
         make.args(["vmlinux", "modules"]);
         let label = format!("the pristine kernel with {set}, its warnings aside");
-        self.attempt(&label, &mut make, &log, steps)
+        self.attempt(&label, &mut make, &log)
     }
 
     /// A patch, and those before it.
@@ -148,12 +142,7 @@ impl<'a> Build<'a> {
         let mut make = self.make(set)?;
         make.args(["vmlinux", "modules"]);
         let log = self.log(&format!("build-{number:02}-{set}"));
-        self.attempt(
-            &format!("patch {number} with {set}"),
-            &mut make,
-            &log,
-            steps,
-        )
+        self.attempt(&format!("patch {number} with {set}"), &mut make, &log)
     }
 
     /// Configures the kernel if the set or a Kconfig file has changed. What the tree knows of the
@@ -194,7 +183,7 @@ impl<'a> Build<'a> {
         let mut make = self.make(set)?;
         make.arg(format!("KCONFIG_ALLCONFIG={}", path.display()));
         make.arg("allnoconfig");
-        self.attempt(&format!("configuring {set}"), &mut make, log, steps)?;
+        self.attempt(&format!("configuring {set}"), &mut make, log)?;
         let config = disk::read(&dir.join(".config"))?;
         let missing = options::missing(&config, &fragment, &known);
         if !missing.is_empty() {
@@ -258,7 +247,7 @@ impl<'a> Build<'a> {
         let mut make = self.make(OptionSet::Modules)?;
         make.args(["C=2", "CHECK=sparse"])
             .args(self.objects(files)?);
-        self.attempt(label, &mut make, log, steps)?;
+        self.attempt(label, &mut make, log)?;
         let text = fs::read(log).map_err(Error::io(log))?;
         let tree = self.tree.dir.to_string_lossy();
         Ok(of_sparse(&String::from_utf8_lossy(&text), &tree))
@@ -284,7 +273,7 @@ impl<'a> Build<'a> {
     fn rustdoc(&self, label: &str, log: &Path) -> Result<Vec<String>> {
         self.configure(OptionSet::Modules, log)?;
         let mut make = self.make(OptionSet::Modules)?;
-        self.attempt(label, make.arg("rustdoc"), log, steps)?;
+        self.attempt(label, make.arg("rustdoc"), log)?;
         let text = fs::read(log).map_err(Error::io(log))?;
         Ok(of_rustdoc(&String::from_utf8_lossy(&text)))
     }

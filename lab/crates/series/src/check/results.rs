@@ -32,7 +32,8 @@ impl<'a> Results<'a> {
         Ok(results)
     }
 
-    /// One result. What went wrong is why it failed, be it the series' fault or not.
+    /// One result: all is well, or what is [wrong](Error::Wrong) with the series. Any other error is
+    /// the check's own; it is no result, and returned.
     pub fn check(&mut self, name: &str, outcome: Result<()>) -> Result<()> {
         let number = self.passed + self.failed + 1;
         match outcome {
@@ -40,11 +41,12 @@ impl<'a> Results<'a> {
                 self.passed += 1;
                 self.print(&format!("ok {number} - {name}"))
             }
-            Err(error) => {
+            Err(Error::Wrong(why)) => {
                 self.failed += 1;
-                let why = error.to_string().replace('\n', "\n# ");
+                let why = why.replace('\n', "\n# ");
                 self.print(&format!("not ok {number} - {name}\n# {why}"))
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -76,5 +78,79 @@ impl<'a> Results<'a> {
         writeln!(self.to, "{text}")
             .and_then(|()| self.to.flush())
             .map_err(Error::io("standard output"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::Identity;
+
+    /// What `report` comes to, and what it prints.
+    fn print(report: impl FnOnce(&mut Results) -> Result<()>) -> (Result<bool>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            name: "Ada".into(),
+            email: "ada@example.org".into(),
+            date: 0,
+        };
+        let repository = Repository::init(&dir.path().join("repository"), identity).unwrap();
+        let mut text = Vec::new();
+        let mut results = Results::new(&mut text, &dir.path().join("passed"), repository).unwrap();
+        let outcome = report(&mut results).and_then(|()| results.close());
+        (outcome, String::from_utf8(text).unwrap())
+    }
+
+    fn wrong() -> Result<()> {
+        Err(Error::Wrong("one\ntwo".into()))
+    }
+
+    fn full_disk() -> Result<()> {
+        Err(Error::io("log")(std::io::ErrorKind::StorageFull.into()))
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_series_is_a_result() {
+        let (outcome, text) = print(|results| {
+            results.check("good", Ok(()))?;
+            results.check("bad", wrong())
+        });
+        assert!(!outcome.unwrap());
+        assert_eq!(
+            text,
+            "TAP version 13\nok 1 - good\nnot ok 2 - bad\n# one\n# two\n1..2\n\
+             1 passed, 1 failed, 0 skipped\n"
+        );
+    }
+
+    #[test]
+    fn an_error_of_the_check_itself_is_no_result_and_ends_it() {
+        for remembered in [false, true] {
+            let (outcome, text) = print(|results| {
+                if remembered {
+                    results.once("key", "a", full_disk)
+                } else {
+                    results.check("a", full_disk())
+                }
+            });
+            assert!(matches!(outcome.unwrap_err(), Error::Io { .. }));
+            assert_eq!(text, "TAP version 13\n");
+        }
+    }
+
+    #[test]
+    fn only_what_passed_is_not_made_again() {
+        let mut made = Vec::new();
+        let (outcome, _) = print(|results| {
+            for (key, outcome) in [("1", wrong()), ("1", Ok(())), ("1", wrong()), ("2", Ok(()))] {
+                results.once(key, "a", || {
+                    made.push(key);
+                    outcome
+                })?;
+            }
+            Ok(())
+        });
+        assert!(!outcome.unwrap());
+        assert_eq!(made, ["1", "1", "2"]);
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether two trees are the same to git.
 
+use super::{tool, wrong};
 use crate::{Error, Result, disk, git};
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,19 +23,18 @@ pub fn trees(wanted: &Path, is: &Path, log: &Path) -> Result<()> {
         )
         .collect();
     let mut diff = Command::new("diff");
-    diff.args(["-r", "--exclude=.git"]).args([wanted, is]);
+    diff.args(["-r", "--no-dereference", "--exclude=.git"])
+        .args([wanted, is]);
     let output = diff.output().map_err(git::start(&diff))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    // 1 is that they differ, 2 that it could not compare them.
-    if output.status.code() == Some(2) {
-        differences.push(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
+    // 1 is that they differ.
+    tool::code("diff", &output, &[0, 1])?;
     let heads = ["diff ", "Only in ", "Binary files ", "File "];
     let is_head = |line: &&str| heads.iter().any(|head| line.starts_with(head));
     differences.extend(text.lines().filter(is_head).map(str::to_owned));
     fs::write(log, [&differences.join("\n"), &*text].join("\n")).map_err(Error::io(log))?;
     differences.truncate(SHOWN);
-    super::wrong(&differences)
+    wrong(&differences)
 }
 
 /// The files that may be executed.
@@ -53,7 +53,7 @@ fn programs(dir: &Path) -> Result<BTreeSet<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn compare(change: impl Fn(&Path)) -> String {
         let dir = tempfile::tempdir().unwrap();
@@ -87,6 +87,11 @@ mod tests {
         assert!(text.starts_with("Only in /b/sub: new"), "{text}");
         let text = compare(|tree| fs::remove_file(tree.join("sub/file")).unwrap());
         assert!(text.starts_with("Only in /a/sub: file"), "{text}");
+        let text = compare(|tree| {
+            fs::remove_file(tree.join("sub/file")).unwrap();
+            symlink("gone", tree.join("sub/file")).unwrap();
+        });
+        assert!(text.ends_with("/b/sub/file is a symbolic link"), "{text}");
         let text = compare(|tree| {
             let program = fs::Permissions::from_mode(0o755);
             fs::set_permissions(tree.join("sub/file"), program).unwrap();
