@@ -35,20 +35,6 @@ use tree::Base;
 /// MB that a git tree of the kernel takes.
 const FRESH_SPACE: u64 = 4500;
 
-/// What decides how a check is made: if it changes, what passed does not count any more.
-const SOURCES: &str = concat!(
-    include_str!("check.rs"),
-    include_str!("check/build.rs"),
-    include_str!("check/checkpatch.rs"),
-    include_str!("check/kernel_doc.rs"),
-    include_str!("check/news.rs"),
-    include_str!("check/options.rs"),
-    include_str!("check/rustfmt.rs"),
-    include_str!("check/same.rs"),
-    include_str!("check/tool.rs"),
-    include_str!("check/tree.rs"),
-);
-
 /// Options of `lab series check`.
 #[derive(Debug, Clone, Args)]
 pub struct CheckArgs {

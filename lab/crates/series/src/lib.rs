@@ -19,6 +19,7 @@ mod git;
 mod letter;
 mod patch;
 mod progress;
+mod sources;
 pub mod write;
 
 pub use check::check;

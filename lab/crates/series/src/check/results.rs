@@ -2,6 +2,7 @@
 //! The results, as TAP, and the memory of those that passed.
 
 use crate::git::Repository;
+use crate::sources::SOURCES;
 use crate::{Error, Result, disk};
 use std::fs;
 use std::io::Write;
@@ -54,7 +55,7 @@ impl<'a> Results<'a> {
     pub fn once(&mut self, key: &str, name: &str, make: impl FnOnce() -> Result<()>) -> Result<()> {
         let hash = self
             .repository
-            .hash(&format!("{key}\n{name}\n{}", super::SOURCES))?;
+            .hash(&format!("{key}\n{name}\n{}", SOURCES.concat()))?;
         let path = self.memory.join(hash);
         if disk::look(&path)?.is_some() {
             return self.check(name, Ok(()));
