@@ -3,8 +3,8 @@
 
 use crate::build::BuildError;
 use crate::mutant::Mutant;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -201,7 +201,8 @@ fn try_one<L: Lab>(lab: &mut L, mutant: &Mutant) -> Result<(Fate, Vec<String>), 
         .into_iter()
         .filter(|other| matches!(other.verdict, Verdict::Fail(_)) && other.name != *found_by);
     notes.extend(others.map(|other| format!("another test failed: {}", other.name)));
-    notes.dedup();
+    let mut said = HashSet::new();
+    notes.retain(|note| said.insert(note.clone()));
     Ok((fate, notes))
 }
 
@@ -346,6 +347,20 @@ mod tests {
              # another test failed: t: b\n1 found, 0 not found, 0 without a result\n"
         );
         assert!(counts.is_well());
+    }
+
+    /// A boot may have several results of one name.
+    #[test]
+    fn what_is_to_be_said_is_said_once_and_in_order() {
+        let failed = ["t: c", "t: b", "t: c", "t: a", "t: b"];
+        let (_, text) = one([well(failed.map(|name| Case::fail(name, "why")).into())]);
+        assert!(
+            text.contains(
+                "ok 1 - m: found by t: a\n\
+                 # another test failed: t: c\n# another test failed: t: b\n1 found"
+            ),
+            "{text}"
+        );
     }
 
     #[test]
