@@ -105,7 +105,8 @@ test_other_packages_are_another_toolbox() {
 test_distclean_leaves_what_is_not_ours_in_the_cache() {
 	fake_host 0
 	ensure
-	mkdir -p cache/mine cache/kernel/x/build-y repo/out
+	mkdir -p cache/mine cache/kernel/x/build-y cache/{cargo-fuzz-1,corpus/x} repo/out
+	echo usable >cache/kvm-x
 	repo/scripts/clean
 	absent cache/kernel/x/build-y repo/out
 	made
