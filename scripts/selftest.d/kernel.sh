@@ -249,6 +249,17 @@ lab() {
 	env TPH_TOOLBOX=test CARGO_TARGET_DIR="$T/target" "${settings[@]}" repo/scripts/lab "$@"
 }
 
+test_what_takes_one_kernel_is_not_given_several() {
+	fake_kernel
+	echo 'CONFIG_PROVE_LOCKING=y' >repo/scripts/kernel-debug.config
+	local command
+	for command in demo demo-rdma demo-vfio bench shell conformance; do
+		fails "$command takes one kernel, and FLAVOUR= names several: release debug; give one" lab FLAVOUR='release debug' "$command"
+	done
+	absent made
+	lab FLAVOUR='release debug' endurance | grep -q -- ' --also-on .*-debug '
+}
+
 test_a_trace_is_read_without_a_kernel() {
 	fake_kernel
 	same "$(lab TPH_HOST_REPO=/home/me/tph trace list out/a.pcapng /home/me/tph/out/b.pcapng --st 1)" \
