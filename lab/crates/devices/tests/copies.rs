@@ -9,6 +9,8 @@ use fabric::trace::Record;
 use std::os::unix::fs::FileExt;
 use tlp::{Bdf, Hint, MemRequest, Mode, Ph, SteeringTag, Tlp};
 
+/// Power Management Control/Status.
+const PMCSR: u64 = 0x80;
 const DONE: u32 = 0b010;
 const DROPPED: u32 = 0b100;
 
@@ -296,6 +298,25 @@ fn without_memory_enable_nobody_takes_the_write() {
     assert_eq!(lab.copy(&[1; 4], 0, 0), DONE, "writes are posted");
     assert_eq!(lab.payload_at::<4>(0), [0; 4]);
     assert!(lab.trace().last().unwrap().is_unsupported());
+}
+
+#[test]
+fn in_d3hot_nothing_is_sent_and_nothing_is_taken() {
+    let mut lab = Lab::ready();
+    lab.initiator.config_write16(PMCSR, 3);
+    assert_eq!(
+        lab.copy(&[1; 4], 0, 0),
+        DONE | 0x100,
+        "bus mastering is off"
+    );
+    assert!(lab.trace().is_empty());
+    lab.initiator.config_write16(PMCSR, 0);
+    lab.accelerator.config_write16(PMCSR, 3);
+    assert_eq!(lab.copy(&[1; 4], 0, 0), DONE, "writes are posted");
+    assert!(lab.trace().last().unwrap().is_unsupported());
+    lab.accelerator.config_write16(PMCSR, 0);
+    assert_eq!(lab.copy(&[1; 4], 0, 0), DONE);
+    assert_eq!(lab.payload_at::<4>(0), [1; 4]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! Puts a configuration space together.
 
 use super::capabilities::{MsiX, Pcie};
-use super::image::{BAR0, COMMAND, Image, STATUS};
+use super::image::{BAR0, COMMAND, Image, PMCSR, POWER_STATE, STATUS};
 use super::space::{Bar, ConfigSpace};
 use super::tph::TphCapability;
 
@@ -31,11 +31,16 @@ pub enum BarKind {
 
 /// Puts a configuration space together, capability by capability, in the order of the calls.
 pub struct ConfigBuilder {
-    image: Image,
-    bars: Vec<Bar>,
-    pcie: usize,
-    vectors: u16,
-    tph: Option<(usize, usize)>,
+    pub(super) image: Image,
+    pub(super) bars: Vec<Bar>,
+    /// Offset of the PCI Express capability.
+    pub(super) pcie: usize,
+    /// Offset of the Power Management capability.
+    pub(super) power: Option<usize>,
+    /// Number of MSI-X vectors.
+    pub(super) vectors: u16,
+    /// Offset and number of entries of the TPH requester capability.
+    pub(super) tph: Option<(usize, usize)>,
 }
 
 impl ConfigBuilder {
@@ -61,6 +66,7 @@ impl ConfigBuilder {
             image,
             bars: vec![],
             pcie,
+            power: None,
             vectors: 0,
             tph: None,
         }
@@ -91,15 +97,16 @@ impl ConfigBuilder {
         self
     }
 
-    /// Power Management, version 3: D0 and D3hot, without PME.
-    ///
-    /// The client keeps the power state; a function in D3hot is not modelled.
+    /// Power Management, version 3: D0 and D3hot, without PME. In D3hot the function neither sends
+    /// requests nor takes those of its peers.
     #[must_use]
     pub fn power_management(mut self) -> Self {
         let at = self.image.capability(0x01, 8);
         self.image.set16(at + 2, 0x0003);
-        self.image.set16(at + 4, 1 << 3); // No Soft Reset: D3hot to D0 keeps the state
-        self.image.allow16(at + 4, 0x0003);
+        // No Soft Reset: D3hot to D0 keeps the state.
+        self.image.set16(at + PMCSR, 1 << 3);
+        self.image.allow16(at + PMCSR, POWER_STATE);
+        self.power = Some(at);
         self
     }
 
@@ -131,6 +138,6 @@ impl ConfigBuilder {
     /// The space, in its state after power-on.
     #[must_use]
     pub fn build(self) -> ConfigSpace {
-        ConfigSpace::new(self.image, self.bars, self.pcie, self.vectors, self.tph)
+        ConfigSpace::new(self)
     }
 }

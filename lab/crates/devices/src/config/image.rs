@@ -10,6 +10,10 @@ pub(super) const STATUS: usize = 0x06;
 pub(super) const BAR0: usize = 0x10;
 /// Offset of Device Control within the PCI Express capability.
 pub(super) const DEVCTL: usize = 0x08;
+/// Offset of Power Management Control/Status within its capability.
+pub(super) const PMCSR: usize = 0x04;
+/// `PowerState` in that register: 0 is D0, 3 is D3hot.
+pub(super) const POWER_STATE: u16 = 0b11;
 
 /// The bytes, to which capabilities are added.
 pub(super) struct Image {

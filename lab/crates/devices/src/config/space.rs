@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A configuration space as the bus reads and writes it.
 
+use super::build::ConfigBuilder;
 use super::capabilities::MAX_PAYLOAD;
-use super::image::{BAR0, COMMAND, DEVCTL, Image, SIZE, STATUS};
+use super::image::{BAR0, COMMAND, DEVCTL, PMCSR, POWER_STATE, SIZE, STATUS};
 use super::tph::{CONTROL, TABLE, TphRequester};
 use fabric::{Limits, RequesterEnable, StMode};
 
@@ -15,11 +16,11 @@ const DEVCTL_FLR: u8 = 1 << 7; // of the upper byte
 /// What a write to configuration space changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// COMMAND.
+    /// COMMAND, or the power state.
     Command {
-        /// Bus Master Enable.
+        /// Bus Master Enable, in D0.
         bus_master: bool,
-        /// Memory Space Enable.
+        /// Memory Space Enable, in D0.
         memory: bool,
     },
     /// A BAR was placed elsewhere.
@@ -66,6 +67,8 @@ pub struct ConfigSpace {
     bars: Vec<Bar>,
     /// Offset of the PCI Express capability.
     pcie: usize,
+    /// Offset of the Power Management capability.
+    power: Option<usize>,
     /// Number of MSI-X vectors.
     vectors: u16,
     /// Offset and number of entries of the TPH requester capability.
@@ -73,23 +76,19 @@ pub struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// The space that `image` describes, in its state after power-on.
-    pub(super) fn new(
-        image: Image,
-        bars: Vec<Bar>,
-        pcie: usize,
-        vectors: u16,
-        tph: Option<(usize, usize)>,
-    ) -> Self {
+    /// The space that was put together, in its state after power-on.
+    pub(super) fn new(built: ConfigBuilder) -> Self {
+        let image = built.image;
         Self {
             reset: image.bytes.clone(),
             bytes: image.bytes,
             writable: image.writable,
             clearable: image.clearable,
-            bars,
-            pcie,
-            vectors,
-            tph,
+            bars: built.bars,
+            pcie: built.pcie,
+            power: built.power,
+            vectors: built.vectors,
+            tph: built.tph,
         }
     }
 
@@ -111,6 +110,12 @@ impl ConfigSpace {
             let byte = &mut self.bytes[at];
             *byte = (*byte & !writable | value & writable) & !(value & clearable);
             reset |= at == self.pcie + DEVCTL + 1 && value & DEVCTL_FLR != 0;
+        }
+        if let Some(at) = self.power
+            && matches!(self.power_state(), 1 | 2)
+        {
+            // There is no D1 and no D2: a write of them is discarded.
+            self.bytes[at + PMCSR] = before[at + PMCSR];
         }
         if reset {
             self.function_level_reset();
@@ -141,14 +146,23 @@ impl ConfigSpace {
         self.bytes[STATUS + 1] |= STATUS_MASTER_ABORT;
     }
 
-    /// COMMAND as an event.
+    /// What COMMAND enables, as an event: nothing in a power state other than D0.
     #[must_use]
     pub fn command(&self) -> Event {
-        let command = self.word(COMMAND);
+        let command = match self.power_state() {
+            0 => self.word(COMMAND),
+            _ => 0,
+        };
         Event::Command {
             bus_master: command & COMMAND_MASTER != 0,
             memory: command & COMMAND_MEMORY != 0,
         }
+    }
+
+    /// `PowerState`; a function without the capability is always in D0.
+    fn power_state(&self) -> u16 {
+        self.power
+            .map_or(0, |at| self.word(at + PMCSR) & POWER_STATE)
     }
 
     /// Sizes of packets that Device Control allows.
@@ -195,7 +209,7 @@ impl ConfigSpace {
             before[offset..offset + len] != self.bytes[offset..offset + len]
         };
         let mut events = vec![];
-        if changed(COMMAND, 2) {
+        if changed(COMMAND, 2) || self.power.is_some_and(|at| changed(at + PMCSR, 2)) {
             events.push(self.command());
         }
         for &bar in &self.bars {

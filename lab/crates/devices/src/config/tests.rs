@@ -158,6 +158,36 @@ fn command_and_status() {
 }
 
 #[test]
+fn a_function_in_d3hot_is_off() {
+    let mut config = initiator(true);
+    let capabilities = capabilities(&config);
+    let &(_, at) = capabilities.iter().find(|&&(id, _)| id == 0x01).unwrap();
+    let control = at + 4;
+    let all = |on| Event::Command {
+        bus_master: on,
+        memory: on,
+    };
+    config.write(4, &[6, 0]);
+    for state in [1, 2] {
+        assert_eq!(config.write(control, &[state]), [], "there is no D{state}");
+        assert_eq!(read16(&config, control), 1 << 3);
+    }
+    assert_eq!(config.write(control, &[3, 0]), [all(false)]);
+    assert_eq!(read16(&config, control), 1 << 3 | 3);
+    assert_eq!(config.write(control, &[1]), []);
+    assert_eq!(read16(&config, control), 1 << 3 | 3);
+    // COMMAND keeps what is written, but enables nothing.
+    assert_eq!(config.write(4, &[2, 0]), [all(false)]);
+    assert_eq!(config.write(4, &[6, 0]), [all(false)]);
+    assert_eq!(read16(&config, 4), 6);
+    assert_eq!(config.write(control, &[0, 0]), [all(true)]);
+    config.write(control, &[3, 0]);
+    config.reset();
+    config.write(4, &[6, 0]);
+    assert_eq!(config.command(), all(true), "a reset ends in D0");
+}
+
+#[test]
 fn errors_are_cleared_by_writing_one() {
     let mut config = initiator(true);
     let status = pcie(&config) + 0x0a;
