@@ -206,26 +206,44 @@ pub fn finish(path: &Path) -> io::Result<()> {
 
 /// How many bytes are in their place, and the blocks that follow them.
 fn contents(file: &File) -> io::Result<(u64, Vec<u8>)> {
-    let end = file.metadata()?.len();
+    contents_by(file, |bytes, at| file.read_exact_at(bytes, at))
+}
+
+/// The same, with what is to read the file.
+fn contents_by(
+    file: &File,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<(u64, Vec<u8>)> {
+    loop {
+        let end = file.metadata()?.len();
+        match contents_of(end, &mut read) {
+            // Its process has finished it meanwhile.
+            Err(error)
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    && file.metadata()?.len() != end => {}
+            result => return result,
+        }
+    }
+}
+
+/// The same, of a file of `end` bytes.
+fn contents_of(
+    end: u64,
+    read: &mut impl FnMut(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<(u64, Vec<u8>)> {
     let Some(tail_at) = end.checked_sub(TAIL as u64) else {
         return Ok((end, vec![]));
     };
-    let number = |at: u64| -> io::Result<u64> {
-        let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, at)?;
-        Ok(u64::from_le_bytes(bytes))
-    };
-    if number(tail_at + MARK_AT as u64)? != MARK {
+    if number(read, tail_at + MARK_AT as u64)? != MARK {
         return Ok((end, vec![]));
     }
     let mut buffer = vec![0; BUFFER];
     loop {
-        let current = number(tail_at + CURRENT_AT as u64)?;
-        let at = tail_at + current.min(1) * BUFFER as u64;
-        let (base, first) = (number(at + BASE_AT as u64)?, number(at + FIRST_AT as u64)?);
-        file.read_exact_at(&mut buffer, at)?;
-        // A buffer may have been filled anew while it was read.
-        if number(tail_at + CURRENT_AT as u64)? == current {
+        let found @ (number, base, first) = current(read, tail_at)?;
+        read(&mut buffer, tail_at + number * BUFFER as u64)?;
+        // The buffer may have been filled anew while it was read, and even be the current one again:
+        // not for the same place in the file, though, and that is stored before it becomes current.
+        if current(read, tail_at)? == found {
             if base > tail_at {
                 let what = "it says of a place behind its end that it belongs there: it is damaged";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
@@ -234,6 +252,24 @@ fn contents(file: &File) -> io::Result<(u64, Vec<u8>)> {
             return Ok((base, buffer));
         }
     }
+}
+
+/// The number of the current buffer, its place in the file, and where in it the first block begins.
+fn current(
+    read: &mut impl FnMut(&mut [u8], u64) -> io::Result<()>,
+    tail_at: u64,
+) -> io::Result<(u64, u64, u64)> {
+    let current = number(read, tail_at + CURRENT_AT as u64)?.min(1);
+    let at = tail_at + current * BUFFER as u64;
+    let base = number(read, at + BASE_AT as u64)?;
+    Ok((current, base, number(read, at + FIRST_AT as u64)?))
+}
+
+/// The number at `at` of the file.
+fn number(read: &mut impl FnMut(&mut [u8], u64) -> io::Result<()>, at: u64) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    read(&mut bytes, at)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Where in `buffer` the blocks end of which one begins at `first`.
@@ -312,6 +348,69 @@ mod tests {
         drop(file);
         assert!(fs::read(&path).unwrap() == expected);
         assert!(found(&path) == expected);
+    }
+
+    #[test]
+    fn what_is_read_belongs_together_though_blocks_are_appended_meanwhile() {
+        let (_dir, path, mut file) = file();
+        let opened = File::open(&path).unwrap();
+        let mut expected = vec![];
+        let mut number = 0;
+        let mut append = |file: &mut Append, base: usize| {
+            while file.base < (base * PIECE) as u64 {
+                number += 1;
+                let block = block(number, 4096);
+                whole(file, &block).unwrap();
+                expected.extend(block);
+            }
+        };
+        append(&mut file, 1);
+        // Two turns, and the buffer that was the current one is that again.
+        let mut turned = false;
+        let (base, rest) = contents_by(&opened, |bytes, at| {
+            if bytes.len() != BUFFER || turned {
+                return opened.read_exact_at(bytes, at);
+            }
+            turned = true;
+            let (front, back) = bytes.split_at_mut(BUFFER / 2);
+            opened.read_exact_at(front, at)?;
+            append(&mut file, 3);
+            opened.read_exact_at(back, at + front.len() as u64)
+        })
+        .unwrap();
+        assert!(turned);
+        assert_eq!(base, 3 * PIECE as u64);
+        assert!(expected.ends_with(&rest));
+        assert_eq!(base + rest.len() as u64, expected.len() as u64);
+    }
+
+    #[test]
+    fn the_file_may_be_finished_while_it_is_read() {
+        for reads in 0..8 {
+            let (_dir, path, mut file) = file();
+            let expected = block(1, 4096);
+            whole(&mut file, &expected).unwrap();
+            let opened = File::open(&path).unwrap();
+            let mut file = Some(file);
+            let mut done = 0;
+            let (base, rest) = contents_by(&opened, |bytes, at| {
+                if done == reads {
+                    file = None;
+                }
+                done += 1;
+                opened.read_exact_at(bytes, at)
+            })
+            .unwrap();
+            assert!(file.is_none(), "{reads}");
+            let mut found = fs::read(&path).unwrap();
+            assert!(found == expected);
+            found.truncate(usize::try_from(base).unwrap());
+            assert!([found, rest].concat() == expected, "{reads}");
+        }
+        let (_dir, path, _file) = file();
+        let opened = File::open(&path).unwrap();
+        let eof = |_: &mut [u8], _| Err(io::ErrorKind::UnexpectedEof.into());
+        assert!(contents_by(&opened, eof).is_err(), "it has not changed");
     }
 
     #[test]
