@@ -98,8 +98,8 @@ impl Append {
         self.base + self.end as u64
     }
 
-    /// Appends one block of whole DWs, which is put together from `head`, `body` and `end`; returns
-    /// where in the file it is.
+    /// Appends one block of whole DWs, which is put together from `head`, `body` and `end`, which is
+    /// its length as in any block of pcapng; returns where in the file it is.
     ///
     /// Its first DW is not 0, and is stored last: who finds that finds the whole block. After an error
     /// the file has the blocks that it had.
@@ -234,7 +234,11 @@ fn contents_of(
     let Some(tail_at) = end.checked_sub(TAIL as u64) else {
         return Ok((end, vec![]));
     };
-    if number(read, tail_at + MARK_AT as u64)? != MARK {
+    // A finished file may have any payload there, but ends with the length of its last block. That is
+    // not 0 as the upper half of a buffer's number is.
+    if number(read, tail_at + MARK_AT as u64)? != MARK
+        || number(read, tail_at + CURRENT_AT as u64)? > 1
+    {
         return Ok((end, vec![]));
     }
     let mut buffer = vec![0; BUFFER];
@@ -386,7 +390,7 @@ mod tests {
 
     #[test]
     fn the_file_may_be_finished_while_it_is_read() {
-        for reads in 0..8 {
+        for reads in 0..9 {
             let (_dir, path, mut file) = file();
             let expected = block(1, 4096);
             whole(&mut file, &expected).unwrap();
@@ -467,6 +471,23 @@ mod tests {
             }
             assert!(fs::read(&damaged).unwrap() == bytes);
         }
+    }
+
+    #[test]
+    fn a_finished_file_may_end_with_any_payload() {
+        let (_dir, path, mut file) = file();
+        for number in 1..=400 {
+            whole(&mut file, &block(number, 4096)).unwrap();
+        }
+        let mut last = block(1, 64);
+        last[64 - 16..64 - 4].copy_from_slice(b"rust-tph\0\0\0\0");
+        last[64 - 4..].copy_from_slice(&64u32.to_le_bytes());
+        whole(&mut file, &last).unwrap();
+        drop(file);
+        let expected = fs::read(&path).unwrap();
+        assert!(expected.len() > TAIL && expected.ends_with(&last));
+        finish(&path).unwrap();
+        assert!(fs::read(&path).unwrap() == expected && found(&path) == expected);
     }
 
     #[test]
