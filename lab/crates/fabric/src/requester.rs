@@ -74,7 +74,7 @@ impl Requester {
         self.read_with(addr, data, None)
     }
 
-    /// As [`Requester::read`], with a hint. A hinted read asks for whole DWs.
+    /// As [`Requester::read`], with a hint. In non-flit mode a hinted read asks for whole DWs.
     pub fn read_with(
         &self,
         addr: u64,

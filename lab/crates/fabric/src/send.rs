@@ -139,12 +139,12 @@ impl<'a> Egress<'a> {
             return request.with_tag(tag);
         };
         let request = request.with_hint(hint);
-        // In non-flit mode the steering tag takes the place of a write's tag, and of a read's byte
-        // enables, so that a hinted read is for whole DWs.
-        match (write, mode) {
-            (true, Mode::NonFlit) => Ok(request),
-            (true, Mode::Flit) => request.with_tag(tag),
-            (false, _) => {
+        // In flit mode the steering tag has a place of its own. In non-flit mode it takes that of a
+        // write's tag, and that of a read's byte enables, so that a hinted read is for whole DWs.
+        match (mode, write) {
+            (Mode::Flit, _) => request.with_tag(tag),
+            (Mode::NonFlit, true) => Ok(request),
+            (Mode::NonFlit, false) => {
                 let last_be = if request.len_dw() == 1 { 0 } else { 0xf };
                 request.with_byte_enables(0xf, last_be)?.with_tag(tag)
             }

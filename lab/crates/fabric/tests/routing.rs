@@ -512,6 +512,22 @@ fn hinted_reads_return_the_bytes_that_were_asked_for() {
 }
 
 #[test]
+fn the_byte_enables_of_a_hinted_read_give_way_in_non_flit_mode_only() {
+    for (mode, expected) in [(Mode::Flit, (0xe, 0x7)), (Mode::NonFlit, (0xf, 0xf))] {
+        let bench = Bench::new(mode);
+        bench
+            .requester()
+            .read_with(RAM + 1, &mut [0; 6], WANT)
+            .unwrap();
+        let Tlp::MemRead(request) = bench.trace()[0].tlp().unwrap() else {
+            panic!("a read")
+        };
+        assert_eq!(request.hint(), Some(HINT));
+        assert_eq!((request.first_be(), request.last_be()), expected, "{mode}");
+    }
+}
+
+#[test]
 fn a_hint_is_that_of_the_moment() {
     let bench = Bench::new(Mode::Flit);
     let requester = bench.requester();

@@ -251,8 +251,8 @@ impl Run {
         }
         let mut returned = &returned[..];
         for brought in &self.brought {
-            // A hinted read returns whole DWs, and a read of which a part failed something in
-            // between.
+            // A hinted read of non-flit mode returns whole DWs, and a read of which a part failed
+            // something in between.
             let mut places = (0..=returned.len()).map(|at| &returned[at..]);
             returned = places
                 .find_map(|rest| rest.strip_prefix(&brought[..]))
