@@ -76,7 +76,8 @@ pub fn copy(
         let source = from + done as u64;
         let front = split::request_len(source, bytes, MAX_PAYLOAD);
         requests.read(source, front, read);
-        requests.read(source + front as u64, bytes - front, read);
+        // What is at the end of the address space has nothing behind it.
+        requests.read(source.wrapping_add(front as u64), bytes - front, read);
         requests.write(at, bytes, write);
         done += bytes;
     }

@@ -26,6 +26,9 @@ const SHADOW: u64 = RAM + 0x3000;
 const SHADOW_SIZE: u64 = 0x800;
 /// What only an IOMMU translates.
 const DEVICE: u64 = RAM + RAM_SIZE;
+/// The last page that there is, which is guest memory, too; and bytes of all of that.
+const LAST: u64 = u64::MAX - (PAGE_SIZE - 1);
+const ALL_SIZE: u64 = RAM_SIZE + PAGE_SIZE;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -120,8 +123,8 @@ impl Run {
         let completer: Arc<dyn Completer> = witness.clone();
         let target = fabric.attach("target", TARGET, Some(completer)).unwrap();
         let ram = tempfile::tempfile().unwrap();
-        ram.set_len(RAM_SIZE).unwrap();
-        let bytes: Vec<u8> = (0..RAM_SIZE)
+        ram.set_len(ALL_SIZE).unwrap();
+        let bytes: Vec<u8> = (0..ALL_SIZE)
             .map(|at| (at % 251).to_le_bytes()[0])
             .collect();
         ram.write_all_at(&bytes, 0).unwrap();
@@ -155,6 +158,11 @@ impl Run {
         let ram = self.ram.try_clone().unwrap();
         self.initiator
             .map_memory(RAM, RAM_SIZE - 2, ram, 0, writable)
+            .unwrap();
+        self.initiator.unmap_memory(LAST, PAGE_SIZE).unwrap();
+        let ram = self.ram.try_clone().unwrap();
+        self.initiator
+            .map_memory(LAST, PAGE_SIZE, ram, RAM_SIZE, writable)
             .unwrap();
     }
 
@@ -215,7 +223,7 @@ impl Run {
     }
 
     fn memory(&self) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(RAM_SIZE).unwrap()];
+        let mut bytes = vec![0; usize::try_from(ALL_SIZE).unwrap()];
         self.ram.read_exact_at(&mut bytes, 0).unwrap();
         bytes
     }
@@ -306,8 +314,8 @@ fn addr() -> impl Strategy<Value = u64> {
                 if below { near - off } else { near + off }
             },
         );
-    let end = (1u64..9).prop_map(|off| 0u64.wrapping_sub(off));
-    prop_oneof![8 => around, 8 => RAM..RAM + RAM_SIZE, 1 => end]
+    let end = (1u64..20).prop_map(|off| 0u64.wrapping_sub(off));
+    prop_oneof![8 => around, 8 => RAM..RAM + RAM_SIZE, 2 => end]
 }
 
 fn end() -> impl Strategy<Value = End> {
@@ -376,6 +384,29 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reset),
         2 => Just(Step::Renew),
     ]
+}
+
+#[test]
+fn a_copy_may_come_from_the_end_of_the_address_space() {
+    let end = |addr| End {
+        addr,
+        want: None,
+        object: None,
+    };
+    for recording in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let tap = if recording {
+            Tap::create(dir.path()).unwrap()
+        } else {
+            Tap::discard()
+        };
+        let run = Run::new(Mode::Flit, false, tap, dir);
+        let [from, to] = [LAST + 5, RAM + 1].map(end);
+        run.requester.copy(from, to, PAGE_SIZE - 5).unwrap();
+        let memory = run.memory();
+        let len = usize::try_from(PAGE_SIZE - 5).unwrap();
+        assert!(memory[1..=len] == memory[memory.len() - len..]);
+    }
 }
 
 proptest! {
