@@ -6,6 +6,10 @@ use std::{collections::BTreeMap, fs::File};
 use tlp::Bdf;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
+/// Answers of the IOMMU that are kept for one range. A driver chooses requester ids and pages, so
+/// without a limit it could fill the memory. Beyond it they are forgotten, and asked for again.
+const MAX_PAGES: usize = 4096;
+
 /// The ranges that a client has mapped for one function's DMA.
 #[derive(Default)]
 pub struct DmaMap {
@@ -27,10 +31,10 @@ enum Backing {
     Memory(MmapRegion),
     /// Something else. The client does not say what; the IOMMU does, page by page.
     Device {
-        /// Tells it from one that was mapped here earlier.
+        /// Tells it from one that was mapped here earlier, and from itself before it forgot.
         number: u64,
         /// Requesters and pages that were asked for, and physical addresses unless the IOMMU blocks
-        /// them.
+        /// them; [`MAX_PAGES`] at most.
         pages: BTreeMap<(u16, u64), Option<u64>>,
     },
 }
@@ -152,12 +156,26 @@ impl DmaMap {
         })
     }
 
-    /// Keeps the answer of the IOMMU, unless the page was unmapped in the meantime.
+    /// Forgets what the IOMMU has answered, and what it has been asked for.
+    pub fn forget_translations(&mut self) {
+        for range in &mut self.ranges {
+            if let Backing::Device { number, pages } = &mut range.backing {
+                pages.clear();
+                *number = self.next;
+                self.next += 1;
+            }
+        }
+    }
+
+    /// Keeps the answer of the IOMMU, unless the page was unmapped or forgotten in the meantime.
     pub fn learn(&mut self, page: Page, translation: Option<u64>) {
         for range in &mut self.ranges {
             if let Backing::Device { number, pages } = &mut range.backing
                 && *number == page.range
             {
+                if pages.len() >= MAX_PAGES {
+                    pages.clear();
+                }
                 pages.insert((page.requester.0, page.addr), translation);
             }
         }
@@ -333,6 +351,36 @@ mod tests {
             map.unknown(ID, 0x1234).is_some(),
             "an answer that came too late"
         );
+    }
+
+    #[test]
+    fn translations_are_forgotten() {
+        let mut map = DmaMap::default();
+        let bytes = (MAX_PAGES as u64 + 1) * PAGE_SIZE;
+        map.insert_device(0, bytes, true).unwrap();
+        let early = map.unknown(ID, 0).unwrap();
+        map.learn(early, Some(0));
+        let late = map.unknown(ID, PAGE_SIZE).unwrap();
+        map.forget_translations();
+        assert!(map.unknown(ID, 0).is_some());
+        map.learn(late, Some(0));
+        assert!(map.unknown(ID, PAGE_SIZE).is_some(), "asked for before");
+
+        // Not more than so many are kept.
+        let kept = |map: &DmaMap| {
+            let pages = (0..bytes).step_by(0x1000);
+            pages
+                .filter(|&addr| map.unknown(ID, addr).is_none())
+                .count()
+        };
+        for addr in (0..bytes - PAGE_SIZE).step_by(0x1000) {
+            map.learn(map.unknown(ID, addr).unwrap(), Some(addr));
+        }
+        assert_eq!(kept(&map), MAX_PAGES);
+        let last = bytes - PAGE_SIZE;
+        map.learn(map.unknown(ID, last).unwrap(), Some(last));
+        assert_eq!(kept(&map), 1);
+        assert_eq!(map.translated(ID, last, 4, true), Some(last));
     }
 
     #[test]

@@ -170,11 +170,13 @@ impl Port {
         self.with(|port| port.memory.clear());
     }
 
-    /// Voids every [`Requester`] made so far: they emit nothing more. Forgets a master abort.
+    /// Voids every [`Requester`] made so far: they emit nothing more. Forgets a master abort, and what
+    /// the IOMMU has answered.
     pub fn reset(&self) {
         self.with(|port| {
             port.epoch += 1;
             port.master_abort = false;
+            port.memory.forget_translations();
         });
     }
 

@@ -169,6 +169,16 @@ fn each_page_is_asked_for_once_until_it_is_unmapped() {
 }
 
 #[test]
+fn after_a_reset_it_is_asked_again() {
+    let (bench, table) = bench(Mode::Flit);
+    for asked in 1..3 {
+        bench.requester().write(IOVA, &[1; 4], None).unwrap();
+        assert_eq!(table.0.lock().unwrap().asked, asked);
+        bench.initiator.reset();
+    }
+}
+
+#[test]
 fn what_the_iommu_blocks_reaches_nobody() {
     let (bench, table) = bench(Mode::Flit);
     table.0.lock().unwrap().pages.clear();
