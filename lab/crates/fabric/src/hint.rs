@@ -6,7 +6,7 @@
 //!
 //! | ST Mode Select | what a hinted request carries |
 //! |-|-|
-//! | 000, No ST | tag 0 with the processing hint; nothing if the model wants its tag or none |
+//! | 000, No ST | tag 0 with the processing hint; nothing if the model wants exactly another tag |
 //! | 001, Interrupt Vector | the ST table's entry of a vector; nothing for other sources |
 //! | 010, Device Specific | the tag of any source |
 //! | others | nothing |
@@ -77,8 +77,9 @@ pub struct Want {
     pub source: TagSource,
     /// How wide it is.
     pub width: Width,
-    /// Rather no hint than one with another tag than that of the source, which is what No ST mode
-    /// has. So it is where the tag selects what is done to the data.
+    /// Send no hint at all rather than one with another tag: for models whose tag selects what is
+    /// done to the data. In No ST mode the tag is always 0, so only a wanted tag of 0 passes, and
+    /// that only as a [`TagSource::Literal`], since the mode has no ST table.
     pub exact: bool,
 }
 
