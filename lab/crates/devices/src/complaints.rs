@@ -11,7 +11,9 @@ use std::{
 pub enum News {
     /// Something has happened that must not.
     Complaint(usize, String),
-    /// Its client has gone; what is said from now on comes of that.
+    /// A thread of its device has panicked, as this says: an error at any time.
+    Panic(usize, String),
+    /// Its client has gone; what is complained of from now on comes of that.
     Left(usize),
 }
 
@@ -30,9 +32,13 @@ impl Complaints {
 
     /// Something has happened that must not.
     pub fn add(&self, what: String) {
+        self.send(what, News::Complaint);
+    }
+
+    fn send(&self, what: String, news: impl FnOnce(usize, String) -> News) {
         log::error!("{what}");
         // Nobody listens any more when the run has ended.
-        let _ = self.to.send(News::Complaint(self.endpoint, what));
+        let _ = self.to.send(news(self.endpoint, what));
     }
 
     /// To be held by a thread of the device: complains if that panics.
@@ -58,7 +64,8 @@ impl Drop for OfPanic {
         if thread::panicking() {
             let thread = thread::current();
             let name = thread.name().unwrap_or("without a name").to_owned();
-            self.0.add(format!("the thread {name} panicked"));
+            let what = format!("the thread {name} panicked");
+            self.0.send(what, News::Panic);
         }
     }
 }
@@ -89,7 +96,7 @@ mod tests {
             assert_eq!(engine.unwrap().join().is_err(), panics);
         }
         drop(complaints);
-        let said = News::Complaint(0, "the thread an engine panicked".into());
+        let said = News::Panic(0, "the thread an engine panicked".into());
         assert_eq!(news.iter().collect::<Vec<_>>(), [said]);
     }
 }

@@ -214,6 +214,12 @@ impl Running {
             }
             result = result.and(self.endpoints[endpoint].ended()?);
         }
+        // The devices are gone, and with them their threads, but for what these have said.
+        for news in self.news.try_iter() {
+            if let News::Panic(endpoint, what) = news {
+                return Err(self.complaint(endpoint, what));
+            }
+        }
         result
     }
 
@@ -222,16 +228,19 @@ impl Running {
         loop {
             match self.news.recv().expect("each endpoint says its end") {
                 News::Left(endpoint) => return Ok(endpoint),
-                News::Complaint(endpoint, what) => {
-                    let Served { name, thread, .. } = &self.endpoints[endpoint];
-                    // One that has none has left.
-                    if thread.is_some() {
-                        let name = name.clone();
-                        return Err(Error::Complaint { name, what });
-                    }
+                News::Panic(endpoint, what) => return Err(self.complaint(endpoint, what)),
+                // One that has no thread has left.
+                News::Complaint(endpoint, what) if self.endpoints[endpoint].thread.is_some() => {
+                    return Err(self.complaint(endpoint, what));
                 }
+                News::Complaint(..) => {}
             }
         }
+    }
+
+    fn complaint(&self, endpoint: usize, what: String) -> Error {
+        let name = self.endpoints[endpoint].name.clone();
+        Error::Complaint { name, what }
     }
 
     /// Ends the endpoints that still wait for a client; those that have one go on.

@@ -37,7 +37,15 @@ impl Model for BrokenModel {
         engine.join().unwrap();
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        let held = self.0.of_panic();
+        let engine = thread::Builder::new().name("engine".into());
+        let engine = engine.spawn(move || {
+            let _held = held;
+            panic!("this is not modelled");
+        });
+        engine.unwrap().join().unwrap_err();
+    }
 }
 
 /// Both clients of a hierarchy whose first endpoint is broken, and how waiting for them ends when `act`
@@ -69,4 +77,19 @@ fn a_panic_is_not_kept_until_the_other_clients_have_gone() {
         matches!(&error, Error::Panicked(name) if name == "initiator"),
         "{error}"
     );
+}
+
+#[test]
+fn a_panic_is_an_error_though_the_client_has_gone() {
+    for endpoints in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hierarchy = hierarchy(dir.path(), Mode::Flit, CompleterType::Tph);
+        hierarchy.endpoints[0].device = Box::new(Broken);
+        hierarchy.endpoints.truncate(endpoints);
+        let running = devices::serve(&hierarchy).unwrap();
+        drop(Client::new(&hierarchy.endpoints[0].socket).unwrap());
+        let error = running.wait().unwrap_err();
+        let said = "endpoint initiator: the thread engine panicked";
+        assert_eq!(error.to_string(), said);
+    }
 }
