@@ -81,9 +81,6 @@ const PAYLOAD: usize = 2;
 /// ASCII "TPHA".
 const ID: u32 = 0x5450_4841;
 const VERSION: u32 = 1;
-/// PARTITIONS, as its register holds it.
-const PARTITION_COUNT: u32 = 16;
-const _: () = assert!(PARTITIONS == PARTITION_COUNT as usize);
 /// Offset of the first partition's registers, and of one to the next.
 const PARTITION_BASE: usize = 0x100;
 const PARTITION_STRIDE: usize = 0x20;
@@ -181,7 +178,7 @@ pub struct Accelerator {
 struct Counters {
     unhinted: u32,
     ignored: u32,
-    partitions: [Partition; PARTITIONS],
+    partitions: [Partition; PARTITIONS as usize],
 }
 
 #[derive(Clone, Copy, Default)]
@@ -256,7 +253,7 @@ impl Accelerator {
             0x00 => ID,
             0x04 => VERSION,
             0x08 => self.completer.code().into(),
-            0x0c => PARTITION_COUNT,
+            0x0c => PARTITIONS.into(),
             0x10 => self.counters().unhinted,
             0x14 => self.counters().ignored,
             PARTITION_BASE.. => {

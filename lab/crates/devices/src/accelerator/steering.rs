@@ -4,7 +4,7 @@
 use tlp::SteeringTag;
 
 /// Number of cache partitions.
-pub const PARTITIONS: usize = 16;
+pub const PARTITIONS: u8 = 16;
 
 /// What the accelerator does to each 32-bit lane of a write, on the way to its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -112,21 +112,23 @@ impl<'a> TphRequester<'a> {
     /// Entry `number` of an ST table in the capability, if the table has it.
     #[must_use]
     pub fn entry(self, number: usize) -> Option<u16> {
+        self.tags().nth(number)
+    }
+
+    fn tags(self) -> impl Iterator<Item = u16> + 'a {
         let (entries, _) = self.capability[TABLE..].as_chunks::<2>();
-        entries.get(number).copied().map(u16::from_le_bytes)
+        entries.iter().copied().map(u16::from_le_bytes)
     }
 
     /// What the gate for hints goes by.
     #[must_use]
     pub fn state(self) -> Tph {
-        let (entries, _) = self.capability[TABLE..].as_chunks::<2>();
-        let tags = entries.iter().map(|&entry| u16::from_le_bytes(entry));
         Tph {
             interrupt_vector: self.capability[4] & 1 << 1 != 0,
             device_specific: self.capability[4] & 1 << 2 != 0,
             // The lab's functions have no reserved location.
             table: match self.capability[5] >> (LOCATION - 8) & 0b11 {
-                0b01 => StEntries::Capability(tags.collect()),
+                0b01 => StEntries::Capability(self.tags().collect()),
                 0b10 => StEntries::MsiX,
                 _ => StEntries::None,
             },

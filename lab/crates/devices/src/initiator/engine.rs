@@ -90,23 +90,16 @@ pub fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 /// destination as it was.
 fn run(job: &Job, shared: &Mutex<Shared>) -> Fault {
     let mut data = vec![0; job.copy.len as usize];
-    match read_all(job, &mut data).and_then(|()| write_all(job, &data, shared)) {
+    let read = job
+        .requester
+        .read_all(job.copy.source, &mut data, None, None);
+    match read.and_then(|()| write_all(job, &data, shared)) {
         Ok(()) => Fault::None,
         Err(error) => {
             log::debug!("copy of {:#x} bytes: {error}", job.copy.len);
             fault(&error)
         }
     }
-}
-
-fn read_all(job: &Job, data: &mut [u8]) -> Result<(), Error> {
-    let mut done = 0;
-    while done < data.len() {
-        done += job
-            .requester
-            .read(job.copy.source + done as u64, &mut data[done..])?;
-    }
-    Ok(())
 }
 
 fn write_all(job: &Job, data: &[u8], shared: &Mutex<Shared>) -> Result<(), Error> {
