@@ -256,8 +256,8 @@ impl Running {
 }
 
 impl Served {
-    /// How serving it ended, for one whose client has gone. That it panicked is an error of its own,
-    /// which does not wait.
+    /// How serving it ended, for one whose client has gone. That it panicked is an error of its
+    /// own, which does not wait.
     fn ended(&mut self) -> Result<Result<(), Error>, Error> {
         match self.thread.take().map(thread::JoinHandle::join) {
             None | Some(Ok(Ok(()))) => Ok(Ok(())),

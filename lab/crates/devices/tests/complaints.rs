@@ -48,8 +48,8 @@ impl Model for BrokenModel {
     }
 }
 
-/// Both clients of a hierarchy whose first endpoint is broken, and how waiting for them ends when `act`
-/// was done to it.
+/// Both clients of a hierarchy whose first endpoint is broken, and how waiting for them ends when
+/// `act` was done to it.
 fn end_after(act: impl FnOnce(&mut Client)) -> (Error, [Client; 2]) {
     let dir = tempfile::tempdir().unwrap();
     let mut hierarchy = hierarchy(dir.path(), Mode::Flit, CompleterType::Tph);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a TLP costs, and how fast an RDMA WRITE is, compared with memcpy of the same bytes.
 //!
-//! `cargo bench -p fabric` prints a table; a word behind `--` selects lines. An RDMA WRITE is, for each
-//! 4 KiB, a read of the source with its completions, and writes of the target. Every number is the
-//! best of several rounds, in which memcpy, the fabric without trace, with trace, and with a trace
-//! of headers alone take turns. What counts is CPU time, so that other processes do not.
+//! `cargo bench -p fabric` prints a table; a word behind `--` selects lines. An RDMA WRITE is, for
+//! each 4 KiB, a read of the source with its completions, and writes of the target. Every number is
+//! the best of several rounds, in which memcpy, the fabric without trace, with trace, and with a
+//! trace of headers alone take turns. What counts is CPU time, so that other processes do not.
 
 use fabric::{
     End, Fabric, Limits, Port, Requester, RequesterEnable, Tph, Want,

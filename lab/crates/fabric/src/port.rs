@@ -170,8 +170,8 @@ impl Port {
         self.with(|port| port.memory.clear());
     }
 
-    /// Voids every [`Requester`] made so far: they emit nothing more. Forgets a master abort, and what
-    /// the IOMMU has answered.
+    /// Voids every [`Requester`] made so far: they emit nothing more. Forgets a master abort, and
+    /// what the IOMMU has answered.
     pub fn reset(&self) {
         self.with(|port| {
             port.epoch += 1;

@@ -41,9 +41,10 @@ pub enum CopyError {
 
 /// Sends one function's requests.
 ///
-/// [`Requester::write`] and the reads send one request TLP, so that the caller can count them and stop
-/// between two of them. All calls check the gates (reset, Bus Master Enable) with the fabric's lock held. Behind an IOMMU
-/// they may wait for a translation, so they must not be made from a region callback.
+/// [`Requester::write`] and the reads send one request TLP, so that the caller can count them and
+/// stop between two of them. All calls check the gates (reset, Bus Master Enable) with the fabric's
+/// lock held. Behind an IOMMU they may wait for a translation, so they must not be made from a
+/// region callback.
 pub struct Requester {
     fabric: Fabric,
     port: usize,
@@ -86,8 +87,8 @@ impl Requester {
 
     /// Emits memory writes for all of `data`, as [`Requester::write`] emits one.
     ///
-    /// It stops at the first that cannot be sent. Others send, and gates close, between two pages. The
-    /// trace says that they are for `object`.
+    /// It stops at the first that cannot be sent. Others send, and gates close, between two pages.
+    /// The trace says that they are for `object`.
     pub fn write_all(
         &self,
         addr: u64,
@@ -106,8 +107,8 @@ impl Requester {
 
     /// Emits memory reads for all of `data`, as [`Requester::read_with`] emits one.
     ///
-    /// It stops at the first that fails; what `data` holds then is not said. The trace says that they
-    /// are for `object`.
+    /// It stops at the first that fails; what `data` holds then is not said. The trace says that
+    /// they are for `object`.
     pub fn read_all(
         &self,
         addr: u64,

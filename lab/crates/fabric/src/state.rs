@@ -197,7 +197,8 @@ impl State {
         }
     }
 
-    /// True if a request for some of `len` bytes at `addr` may go to a BAR though they are guest memory.
+    /// True if a request for some of `len` bytes at `addr` may go to a BAR though they are guest
+    /// memory.
     pub fn may_hit_bar(&self, from: usize, addr: u64, len: usize) -> bool {
         // An IOMMU makes no BAR of guest memory.
         self.iommu.is_none() && self.bars.overlaps(from, addr, len)

@@ -210,7 +210,8 @@ fn a_cut_trace_is_good_up_to_the_cut() {
     }
 }
 
-/// Whatever is in a file: an error or records, and no panic; and [`finish`] leaves something to read.
+/// Whatever is in a file: an error or records, and no panic; and [`finish`] leaves something to
+/// read.
 fn survives(bytes: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(BINARY_FILE);

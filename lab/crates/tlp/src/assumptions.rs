@@ -2,15 +2,15 @@
 //! What this crate assumes about flit mode beyond the evidence in the one public capture.
 //!
 //! The capture (see `tests/codec/capture.rs`) shows a 64-bit memory write with an 8-bit tag: its
-//! type code, DW0, DW1, the address DWs, and OHC-B with HV = 1. What else [`crate::Mode::Flit`] needs
-//! is a constant here, with the evidence there is, so that a better capture corrects it in one
-//! place. Two open-source programs are cited; neither is a capture: the crate `rtlp-lib` 0.5.1
+//! type code, DW0, DW1, the address DWs, and OHC-B with HV = 1. What else [`crate::Mode::Flit`]
+//! needs is a constant here, with the evidence there is, so that a better capture corrects it in
+//! one place. Two open-source programs are cited; neither is a capture: the crate `rtlp-lib` 0.5.1
 //! (BSD-3-Clause), and "the exerciser", a model in C++ on GitHub
 //! (`pcie-6-0-packet-generator-and-exerciser/PCIe-6.0-Packet-Generator-Exerciser`), read for facts.
 //!
 //! Fields that are 0 in the capture only show that they exist: Tag\[13:8\] is where the exerciser
-//! has it, TC, TS and Attr where `rtlp-lib` has them. For EP in bit 7 of byte 6 and for AT in the low
-//! bits of the address there is nothing more; both are written 0 and refused when set.
+//! has it, TC, TS and Attr where `rtlp-lib` has them. For EP in bit 7 of byte 6 and for AT in the
+//! low bits of the address there is nothing more; both are written 0 and refused when set.
 //!
 //! Byte numbers count from the first wire byte of the DW concerned, bit 0 is a byte's least
 //! significant.
@@ -36,8 +36,9 @@ pub const OHC_B_ST_LOW: usize = 2;
 /// OHC-B: the byte of ST\[15:8\]. No evidence: it is the neighbour of ST\[7:0\] in a big-endian
 /// field.
 pub const OHC_B_ST_HIGH: usize = 1;
-/// OHC-B: the byte of PH\[7:6\] HV\[5:4\] AMA\[3:1\] AV\[0\]. The capture shows PH and HV; AMA and AV
-/// are 0 in it, so where one ends and the other begins is a guess from the order it prints them in.
+/// OHC-B: the byte of PH\[7:6\] HV\[5:4\] AMA\[3:1\] AV\[0\]. The capture shows PH and HV; AMA and
+/// AV are 0 in it, so where one ends and the other begins is a guess from the order it prints them
+/// in.
 pub const OHC_B_FLAGS: usize = 3;
 /// OHC-B: the byte that is reserved. No evidence beyond being 0 in the capture.
 pub const OHC_B_RESERVED: usize = 0;

@@ -41,7 +41,8 @@ pub struct TraceOutArgs {
     /// The trace (pcapng)
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The file to write; a part of a trace replaces none [default: FILE with the ending html, or part.pcapng]
+    /// The file to write; a part of a trace replaces none [default: FILE with the ending html, or
+    /// part.pcapng]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]

@@ -12,7 +12,8 @@ pub struct Filter {
     /// Sent or received by this device (its name in the trace); may be repeated
     #[arg(long, value_name = "NAME")]
     pub device: Vec<String>,
-    /// Requests that touch these addresses: 0xfe00000800, 0xfe00000000-0xfe00000fff or 0xfe00000000+0x1000
+    /// Requests that touch these addresses: 0xfe00000800, 0xfe00000000-0xfe00000fff or
+    /// 0xfe00000000+0x1000
     #[arg(long, value_name = "RANGE", value_parser = range)]
     pub addr: Option<Range>,
     /// Requests with this steering tag, with `any`, or with `none`

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shows what traces hold: as an analyzer's text, as sums, as a page; and takes parts of them.
 //!
-//! The format itself, its reader and its writer are [`fabric::trace`]. `lab-trace` is all of this as a
-//! program, which needs nothing but the trace.
+//! The format itself, its reader and its writer are [`fabric::trace`]. `lab-trace` is all of this
+//! as a program, which needs nothing but the trace.
 
 pub mod command;
 mod conclude;

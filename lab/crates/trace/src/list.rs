@@ -7,8 +7,8 @@ use fabric::trace::Reader;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Writes every TLP of every file that `filter` takes to `to`, decoded from its bytes, with an empty
-/// line between two.
+/// Writes every TLP of every file that `filter` takes to `to`, decoded from its bytes, with an
+/// empty line between two.
 pub fn print(files: &[PathBuf], filter: &Filter, to: &mut dyn Write) -> Result<(), TraceError> {
     let mut first = true;
     for file in files {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A trace as one HTML page, which needs nothing else: no network, no script for what it says.
 //!
-//! What is drawn is aggregated, so that its size does not depend on the trace's; of long traces only some TLPs
-//! are listed, and the page says which.
+//! What is drawn is aggregated, so that its size does not depend on the trace's; of long traces
+//! only some TLPs are listed, and the page says which.
 
 mod colour;
 mod escape;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a trace amounts to.
 //!
-//! Who sent how much to whom, for which object and with which hints. The trace knows no dma-bufs: what
-//! one looks like on the wire is a [`Region`], pages of a BAR that follow one another and are written
-//! or read with the same hint.
+//! Who sent how much to whom, for which object and with which hints. The trace knows no dma-bufs:
+//! what one looks like on the wire is a [`Region`], pages of a BAR that follow one another and are
+//! written or read with the same hint.
 
 use crate::filter::{Filter, hint, mnemonic, request};
 use fabric::trace::{Destination, Object, ReadError, Reader, Record};

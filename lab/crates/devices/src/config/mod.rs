@@ -2,8 +2,8 @@
 //! Configuration space of one function: 4 KiB with the access rules of each bit.
 //!
 //! Register layouts are those of `include/uapi/linux/pci_regs.h`. Bits are read-only unless a
-//! capability says otherwise. Of the write-1-to-clear bits the lab's functions set one, Received Master
-//! Abort.
+//! capability says otherwise. Of the write-1-to-clear bits the lab's functions set one, Received
+//! Master Abort.
 //!
 //! A write yields [`Event`]s: what the rest of the function must know of it.
 

@@ -32,7 +32,8 @@ impl StTable {
     }
 }
 
-/// What a function's TPH requester capability announces: No-ST mode, device-specific mode, and this.
+/// What a function's TPH requester capability announces: No-ST mode, device-specific mode, and
+/// this.
 #[derive(Clone, Copy, Debug)]
 pub struct TphCapability {
     /// Extended TPH Requester Supported: 16-bit tags.

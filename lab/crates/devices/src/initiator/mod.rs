@@ -12,11 +12,11 @@
 //! |-|-|-|-|
 //! | 0x00 | ID | RO | 0x54504849, "TPHI" |
 //! | 0x04 | VERSION | RO | 1 |
-//! | 0x08 | RID | RW | \[15:0\] requester id of the TLPs: bus, device, function, which an emulated device does not know |
+//! | 0x08 | RID | RW | \[15:0\] requester id of the TLPs |
 //! | 0x10 | ADDR | RW | 64 bits: bus address to write to |
 //! | 0x18 | SRC | RW | 64 bits: bus address to read from |
 //! | 0x20 | LEN | RW | bytes, 1..=1 MiB |
-//! | 0x24 | HINT | RW | \[15:0\] ST, \[17:16\] PH, \[21:20\] WIDTH: 0 and 2 no hint, 1 8-bit, 3 16-bit tag; \[24\] TABLE: ST is the number of an ST table entry |
+//! | 0x24 | HINT | RW | \[15:0\] ST, \[17:16\] PH, \[21:20\] WIDTH, \[24\] TABLE |
 //! | 0x28 | DOORBELL | WO | 1: copy LEN bytes from SRC to ADDR |
 //! | 0x2c | STATUS | RO | \[0\] BUSY, \[1\] DONE, \[2\] HINT_DROPPED, \[15:8\] ERROR |
 //! | 0x30 | IRQ_EN | RW | \[0\] raise a vector when a copy ends, or at once if one is pending |
@@ -24,11 +24,16 @@
 //! | 0x38 | EMITTED | RO | memory writes emitted since reset |
 //! | 0x3c | VECTOR | RW | \[15:0\] which vector |
 //!
+//! RID is bus, device and function, which an emulated device does not know.
+//!
+//! WIDTH: 0 and 2 no hint, 1 8-bit tag, 3 16-bit tag. With TABLE, ST is the number of an entry of
+//! the ST table.
+//!
 //! ERROR: 0 none, 1 bus mastering is off, 2 the source cannot be read (unsupported request), 3 bad
-//! LEN, address range, VECTOR or ST table entry, 4 doorbell while busy (the copy goes on), 5 the lab
-//! itself failed (its log says how), 6 the ST table is in the MSI-X table: whoever writes a tag there
-//! writes it into the client's copy, and the function never sees it. A copy that fails ends too: DONE is
-//! set, the interrupt comes.
+//! LEN, address range, VECTOR or ST table entry, 4 doorbell while busy (the copy goes on), 5 the
+//! lab itself failed (its log says how), 6 the ST table is in the MSI-X table: whoever writes a tag
+//! there writes it into the client's copy, and the function never sees it. A copy that fails ends
+//! too: DONE is set, the interrupt comes.
 //!
 //! The whole source is read before the first write. Writes are posted: whether anybody took them
 //! shows in the trace only.
@@ -86,8 +91,8 @@ pub enum InitiatorConfig {
     /// It sends 8- and 16-bit tags.
     #[default]
     Extended,
-    /// It sends both, and has interrupt vector mode and four vectors. Its TPH capability is the first
-    /// extended one.
+    /// It sends both, and has interrupt vector mode and four vectors. Its TPH capability is the
+    /// first extended one.
     InterruptVector,
     /// As that, but its ST table is in the MSI-X table, and so out of its reach.
     MsixTable,

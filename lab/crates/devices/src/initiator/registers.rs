@@ -36,7 +36,8 @@ pub enum Fault {
     DoorbellWhileBusy = 4,
     /// The lab itself failed, its log says how.
     Internal = 5,
-    /// HINT asks for an entry of an ST table that the client keeps: no tag ever reaches the function.
+    /// HINT asks for an entry of an ST table that the client keeps: no tag ever reaches the
+    /// function.
     TableOutOfReach = 6,
 }
 

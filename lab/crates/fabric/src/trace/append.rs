@@ -2,10 +2,10 @@
 //! A file of blocks that costs few system calls, and of which no block is lost when the process is
 //! killed.
 //!
-//! New blocks are stored into one of two buffers in a mapping of the file's far end. When it is full,
-//! most of it is written to its place, in one piece and aligned, since that is what file systems do
-//! fast. The other buffer goes on with the rest, and one store makes it the current one. [`finish`]
-//! takes the buffers away: then the file is its blocks and nothing else.
+//! New blocks are stored into one of two buffers in a mapping of the file's far end. When it is
+//! full, most of it is written to its place, in one piece and aligned, since that is what file
+//! systems do fast. The other buffer goes on with the rest, and one store makes it the current one.
+//! [`finish`] takes the buffers away: then the file is its blocks and nothing else.
 //!
 //! A mapping of the whole file would do without the second copy, but costs more: each of its pages
 //! is a fault, and is zeroed before it is filled (measured on ext4, over a file that was allocated:
@@ -98,11 +98,11 @@ impl Append {
         self.base + self.end as u64
     }
 
-    /// Appends one block of whole DWs, which is put together from `head`, `body` and `end`, which is
-    /// its length as in any block of pcapng; returns where in the file it is.
+    /// Appends one block of whole DWs, which is put together from `head`, `body` and `end`, which
+    /// is its length as in any block of pcapng; returns where in the file it is.
     ///
-    /// Its first DW is not 0, and is stored last: who finds that finds the whole block. After an error
-    /// the file has the blocks that it had.
+    /// Its first DW is not 0, and is stored last: who finds that finds the whole block. After an
+    /// error the file has the blocks that it had.
     pub fn append(&mut self, head: &[u8], body: &[u8], end: [u8; 4]) -> io::Result<u64> {
         let len = head.len() + body.len() + end.len();
         let Some((&first, head)) = head.split_first_chunk::<4>() else {
@@ -234,8 +234,8 @@ fn contents_of(
     let Some(tail_at) = end.checked_sub(TAIL as u64) else {
         return Ok((end, vec![]));
     };
-    // A finished file may have any payload there, but ends with the length of its last block. That is
-    // not 0 as the upper half of a buffer's number is.
+    // A finished file may have any payload there, but ends with the length of its last block. That
+    // is not 0 as the upper half of a buffer's number is.
     if number(read, tail_at + MARK_AT as u64)? != MARK
         || number(read, tail_at + CURRENT_AT as u64)? > 1
     {
@@ -245,8 +245,9 @@ fn contents_of(
     loop {
         let found @ (number, base, first) = current(read, tail_at)?;
         read(&mut buffer, tail_at + number * BUFFER as u64)?;
-        // The buffer may have been filled anew while it was read, and even be the current one again:
-        // not for the same place in the file, though, and that is stored before it becomes current.
+        // The buffer may have been filled anew while it was read, and even be the current one
+        // again: not for the same place in the file, though, and that is stored before it becomes
+        // current.
         if current(read, tail_at)? == found {
             if base > tail_at {
                 let what = "it says of a place behind its end that it belongs there: it is damaged";

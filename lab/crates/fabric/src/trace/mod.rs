@@ -2,12 +2,12 @@
 //! The analyzer tap: what the fabric recorded of each TLP, and the file that keeps it.
 //!
 //! The file is pcapng, little-endian. It has one interface (link type USER0, 147) per sender, named
-//! after it: interface 0 is `host`, the root complex with guest memory. Its description, if it has one,
-//! is its path from the root bus, such as `pcie.0/root-port/switch/arm0/03:00.0` (see [`Tap::placed`]).
-//! A packet belongs to the interface of its sender, and has the time at which the sender began the
-//! call that it stems from. A request that the root complex passes on, as an IOMMU makes it, is a
-//! packet of the host's that follows the one it stems from. A packet's data is a header of
-//! [`HEADER_LEN`] bytes and the TLP's bytes as on the wire:
+//! after it: interface 0 is `host`, the root complex with guest memory. Its description, if it has
+//! one, is its path from the root bus, such as `pcie.0/root-port/switch/arm0/03:00.0` (see
+//! [`Tap::placed`]). A packet belongs to the interface of its sender, and has the time at which the
+//! sender began the call that it stems from. A request that the root complex passes on, as an IOMMU
+//! makes it, is a packet of the host's that follows the one it stems from. A packet's data is a
+//! header of [`HEADER_LEN`] bytes and the TLP's bytes as on the wire:
 //!
 //! | byte | meaning |
 //! |-|-|
@@ -15,7 +15,7 @@
 //! | 1 | flags: bit 0 the link is in flit mode, bit 1 unsupported request; others 0 |
 //! | 2 | number of the interface that receives it; 0xff for an unsupported request |
 //! | 3 | BAR that receives it; 0xff if the receiver is the host or the packet a completion |
-//! | 4 | kind of the [`Object`] that the request is for ([`ObjectKind::code`]); 0 if the sender does not say |
+//! | 4 | kind of the request's [`Object`], its [`ObjectKind::code`]; 0 if the sender names none |
 //! | 5-7 | its number, big-endian |
 //!
 //! A completion is for the object of its request.
@@ -25,9 +25,9 @@
 //!
 //! # Its end
 //!
-//! Each packet is in the file before its TLP is delivered, whatever becomes of the process. Until the
-//! process has ended well, the newest packets are not in their place, but where [`Reader`] finds them;
-//! [`finish`] makes a file for other programs of what a killed process left.
+//! Each packet is in the file before its TLP is delivered, whatever becomes of the process. Until
+//! the process has ended well, the newest packets are not in their place, but where [`Reader`]
+//! finds them; [`finish`] makes a file for other programs of what a killed process left.
 //!
 //! A trace has a limit ([`DEFAULT_LIMIT`], [`Options::limit`]). The TLP that finds no room and all
 //! that follow it travel unrecorded. The trace then ends with a statistics block of interface 0,

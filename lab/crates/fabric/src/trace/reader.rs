@@ -189,8 +189,8 @@ pub fn finish(path: &Path) -> Result<(), ReadError> {
     })
 }
 
-/// Copies the trace at `from` to `to`, with those TLPs only that `keep` wants; returns how many they
-/// are. What the trace says of its end is kept. If it fails, there is no `to`.
+/// Copies the trace at `from` to `to`, with those TLPs only that `keep` wants; returns how many
+/// they are. What the trace says of its end is kept. If it fails, there is no `to`.
 pub fn extract(
     from: &Path,
     to: &Path,

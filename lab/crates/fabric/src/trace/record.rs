@@ -10,8 +10,8 @@ const PAYLOAD_SHOWN: usize = 8;
 
 /// A TLP as the tap recorded it.
 ///
-/// `Display` is its entry in a text trace: a header line and the analyzer's lines, without a newline
-/// at the end.
+/// `Display` is its entry in a text trace: a header line and the analyzer's lines, without a
+/// newline at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Position in the trace, from 1.

@@ -128,8 +128,8 @@ impl Tap {
         }
     }
 
-    /// Says where senders that will be added are, by their names: the buses from the root bus on, and
-    /// the address, with `/` between them. The trace keeps it for those who draw it.
+    /// Says where senders that will be added are, by their names: the buses from the root bus on,
+    /// and the address, with `/` between them. The trace keeps it for those who draw it.
     #[must_use]
     pub fn placed(mut self, paths: impl IntoIterator<Item = (String, String)>) -> Self {
         self.paths.extend(paths);

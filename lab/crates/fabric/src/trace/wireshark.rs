@@ -65,8 +65,8 @@ const UNMODELLED: &str = "tlp.unmodelled";
 /// The fields of a packet; numbers are decimal, and what is not there is missing.
 type Fields = BTreeMap<&'static str, String>;
 
-/// tshark with the dissector, a copy of which goes to `dir`. It loads no script for root, who therefore
-/// becomes nobody here.
+/// tshark with the dissector, a copy of which goes to `dir`. It loads no script for root, who
+/// therefore becomes nobody here.
 fn tshark(dir: &Path) -> Command {
     const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let script = dir.join("rust-tph.lua");

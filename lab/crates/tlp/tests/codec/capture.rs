@@ -120,7 +120,8 @@ E0200000 -> AddrH=000020E0h
     );
 }
 
-/// A posted request needs no tag: ST has its place, so whatever the caller chose is not on the wire.
+/// A posted request needs no tag: ST has its place, so whatever the caller chose is not on the
+/// wire.
 #[test]
 fn nonflit_hinted_write_has_no_tag() {
     for tag in [0x00, 0x7f, 0x3ff, 0x3fff] {
