@@ -330,13 +330,19 @@ impl Qp {
         self.retry = None;
     }
 
+    /// Whether there is a receive request in its own queue.
+    pub fn has_receive(&self, dma: &Dma) -> Result<bool, Error> {
+        let own = matches!(self.receive, Receive::Own(_));
+        Ok(own && self.counter(dma, 0)? != self.receive_at)
+    }
+
     /// Consumes the next receive request of its own queue, if there is one: its number, and where a
     /// message may go.
     pub fn consume_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<DataSegment>)>, Error> {
         let Receive::Own(wq) = self.receive else {
             return Ok(None);
         };
-        if self.counter(dma, 0)? == self.receive_at {
+        if !self.has_receive(dma)? {
             return Ok(None);
         }
         let index = self.receive_at;

@@ -101,9 +101,14 @@ impl Srq {
         Ok(u16::from_be_bytes([high, low]).wrapping_sub(self.consumed))
     }
 
+    /// Whether there is a request.
+    pub fn has_receive(&self, dma: &Dma) -> Result<bool, Error> {
+        Ok(self.available(dma)? != 0)
+    }
+
     /// Consumes the next request, if there is one: its number, and where a message may go.
     pub fn consume_receive(&mut self, dma: &Dma) -> Result<Option<(u16, Vec<DataSegment>)>, Error> {
-        if self.available(dma)? == 0 {
+        if !self.has_receive(dma)? {
             return Ok(None);
         }
         let index = self.next;

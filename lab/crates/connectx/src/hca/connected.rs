@@ -225,20 +225,21 @@ impl Hca {
         else {
             return Ok(self.nak_access(peer));
         };
-        let wqe = match immediate {
-            None => None,
-            Some(_) => match self.consume_receive(peer, request.srqn)? {
-                None => return Ok(self.rnr_nak(peer)),
-                wqe => wqe,
-            },
-        };
+        // Immediate data takes a receive request, but not before the data has arrived: a write that
+        // fails leaves the request where it is, to be flushed or to be taken by another message.
+        if immediate.is_some() && !self.has_receive(peer, request.srqn)? {
+            return Ok(self.rnr_nak(peer));
+        }
         if let Err(side) = self
             .scatter_gather()
             .copy(&request.segments, &target, 0, len)
         {
             return Ok(self.rdma_error(peer, &side, Peer::Target));
         }
-        if let Some(wqe) = wqe {
+        if immediate.is_some() {
+            let Some(wqe) = self.consume_receive(peer, request.srqn)? else {
+                return Ok(self.rnr_nak(peer));
+            };
             let opcode = Opcode::ResponderWriteImm;
             self.complete_receive(peer, &wqe, opcode, len, immediate, request.solicited)?;
         }

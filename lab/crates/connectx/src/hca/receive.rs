@@ -21,6 +21,29 @@ pub struct ReceiveWqe {
 }
 
 impl Hca {
+    /// The shared queue that the next message to `number` takes from: the one that it names, or
+    /// that of the queue pair. None if it takes from the queue pair's own.
+    fn shared_queue(&self, number: u32, named: Option<u32>) -> Option<u32> {
+        named.or_else(|| match self.qps.get(number)?.receive {
+            Receive::Shared(srqn) => Some(srqn),
+            Receive::Own(_) | Receive::None => None,
+        })
+    }
+
+    /// Whether there is a receive request for the next message to `number`. It stays there.
+    pub(super) fn has_receive(&self, number: u32, named: Option<u32>) -> Result<bool, Error> {
+        match self.shared_queue(number, named) {
+            Some(srqn) => self
+                .srqs
+                .get(srqn)
+                .map_or(Ok(false), |srq| srq.has_receive(&self.dma)),
+            None => self
+                .qps
+                .get(number)
+                .map_or(Ok(false), |qp| qp.has_receive(&self.dma)),
+        }
+    }
+
     /// Consumes the receive request of the next message to `number`, which names a shared queue
     /// perhaps.
     pub(super) fn consume_receive(
@@ -28,15 +51,12 @@ impl Hca {
         number: u32,
         named: Option<u32>,
     ) -> Result<Option<ReceiveWqe>, Error> {
+        let shared = self.shared_queue(number, named);
         let Some(qp) = self.qps.get_mut(number) else {
             return Ok(None);
         };
         let (pd, cqn) = (qp.pd(), qpc::cqn_rcv.get32(&qp.context));
-        let shared = match qp.receive {
-            Receive::Shared(srqn) => Some(srqn),
-            _ => None,
-        };
-        let Some(srqn) = named.or(shared) else {
+        let Some(srqn) = shared else {
             let wqe = qp.consume_receive(&self.dma)?;
             return Ok(wqe.map(|(index, segments)| ReceiveWqe {
                 index,

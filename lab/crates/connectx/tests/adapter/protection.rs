@@ -120,6 +120,30 @@ fn nothing_is_there_where_a_key_has_no_translation() {
     is_refused(&mut lab, &mut a, &mut b, &write, REMOTE_ACCESS);
     let read = Request::read(remote, b.at(0xff8)).data(a.sge(0, 16));
     is_refused(&mut lab, &mut a, &mut b, &read, REMOTE_ACCESS);
+    // With immediate data, the receive request is not taken: the next message takes it.
+    b.receive(0x100, 64);
+    let write = Request::write_imm(b.key, b.at(0), 1).data(sge);
+    assert_eq!(lab.run_badly(&mut a, &write), LOCAL_PROTECTION);
+    assert_eq!((lab.state(&b), b.cq.poll()), (state::RTS, None));
+    lab.adapter.to_reset(&mut a.qp).unwrap();
+    let to = Connection::to(b.qp.number);
+    lab.adapter.connect(&a.qp, &to).unwrap();
+    lab.run_well(&mut a, &Request::send().inline(b"next"));
+    let arrived = b.cq.wait();
+    assert_eq!((arrived.opcode, arrived.counter), (Completion::RECEIVED, 1));
+    // Where the responder goes into error, it is flushed.
+    b.receive(0x100, 64);
+    let write = Request::write_imm(remote, b.at(0xff8), 1).data(a.sge(0, 16));
+    assert_eq!(lab.run_badly(&mut a, &write), REMOTE_ACCESS);
+    let event = lab.adapter.wait_for_event();
+    assert_eq!(
+        (event.kind, event.number()),
+        (Event::WQ_ACCESS, b.qp.number)
+    );
+    let flushed = b.cq.wait();
+    assert_eq!(flushed.opcode, Completion::RECEIVE_ERROR);
+    assert_eq!((flushed.syndrome, flushed.counter), (FLUSHED, 2));
+    work_again(&mut lab, &mut a, &mut b);
 }
 
 #[test]

@@ -236,15 +236,18 @@ fn an_address_may_have_a_route() {
 fn a_message_waits_for_a_receive_request() {
     let mut lab = Lab::new();
     let (mut a, mut b) = lab.pair(QpOptions::RC);
-    let send = Request::send().inline(b"patience");
-    lab.adapter.post(&mut a.qp, &send);
-    lab.settle();
-    assert_eq!(a.cq.poll(), None);
-    assert_eq!(lab.state(&a), state::RTS, "without end");
-    b.receive(0, 64);
-    assert_eq!(a.cq.wait().opcode, Completion::SENT);
-    assert_eq!(b.cq.wait().bytes, 8);
-    assert_eq!(&b.area.bytes::<8>(0), b"patience");
+    for request in [Request::send(), Request::write_imm(b.key, b.at(0), 1)] {
+        b.area.write(0, &[0; 8]);
+        lab.adapter.post(&mut a.qp, &request.inline(b"patience"));
+        lab.settle();
+        assert_eq!(a.cq.poll(), None);
+        assert_eq!(lab.state(&a), state::RTS, "without end");
+        assert_eq!(b.area.bytes::<8>(0), [0; 8]);
+        b.receive(0, 64);
+        assert_eq!(a.cq.wait().opcode, Completion::SENT);
+        assert_eq!(b.cq.wait().bytes, 8);
+        assert_eq!(&b.area.bytes::<8>(0), b"patience");
+    }
 }
 
 #[test]
