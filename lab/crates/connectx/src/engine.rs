@@ -63,6 +63,7 @@ impl Pending {
             Action::None => {}
             Action::Begin(queue) => {
                 *self = Self {
+                    reset: self.reset,
                     start: Some((queue, requester())),
                     end: self.end,
                     ..Self::default()
@@ -361,6 +362,24 @@ mod tests {
             assert_eq!(pending.sends, BTreeSet::from([7]));
         });
         assert!(doorbells.look().is_empty(), "it was taken");
+    }
+
+    #[test]
+    fn who_begins_after_a_reset_has_been_reset() {
+        let fabric = fabric::Fabric::new(tlp::Mode::Flit, fabric::trace::Tap::discard());
+        let id = tlp::Bdf::new(0, 1, 0);
+        let port = fabric.attach("adapter", id, None).unwrap();
+        for reset in [false, true] {
+            let mut pending = Pending {
+                reset,
+                commands: 1,
+                ..Pending::default()
+            };
+            pending.add(Action::Begin(0x1000), || port.requester(id));
+            assert_eq!(pending.reset, reset);
+            assert!(matches!(pending.start, Some((0x1000, _))));
+            assert_eq!(pending.commands, 0, "of before");
+        }
     }
 
     #[test]
