@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The device's own thread, because DMA must not be done in a region callback.
 //!
-//! Doorbells are kept, not queued: one that is rung twice is kept once, so that a driver that rings
-//! faster than the device works costs no memory.
+//! Doorbells are kept, not queued: one that is rung twice is kept once, and one is kept only for a
+//! number that an object can have. So a driver that rings faster than the device works costs no
+//! more memory than one doorbell for each of them.
 
 use crate::command_queue::CommandQueue;
 use crate::config::ConnectXConfig;

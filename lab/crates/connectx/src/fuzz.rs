@@ -4,6 +4,7 @@
 //! Each takes any bytes. None may panic, hang, or keep more memory than is justified. The targets
 //! in lab/fuzz call them; the ordinary tests do, too, with bytes of their own.
 
+use crate::capabilities::{LOG_MAX_CQ, LOG_MAX_QP};
 use crate::command_queue::CommandQueue;
 use crate::config::ConnectXConfig;
 use crate::dma::Dma;
@@ -57,8 +58,10 @@ pub fn registers(mut bytes: &[u8]) {
         let offset = u64::from(u32::from_le_bytes([front[0], front[1], front[2], front[3]]));
         let (data, rest) = rest.split_at(rest.len().min(usize::from(front[4]) % (ACCESS + 1)));
         for action in registers.write(offset, data) {
-            if let Action::Send(number) = action {
-                assert!(number < 1 << 24);
+            match action {
+                Action::Send(number) => assert!(number < 1 << LOG_MAX_QP),
+                Action::Cq { number, .. } => assert!(number < 1 << LOG_MAX_CQ),
+                _ => {}
             }
         }
         let mut read = vec![0; data.len()];

@@ -4,6 +4,7 @@
 //!
 //! Registers are big-endian. What is not listed reads as 0.
 
+use crate::capabilities::{LOG_MAX_CQ, LOG_MAX_QP};
 use devices::mmio;
 use std::time::Instant;
 
@@ -175,8 +176,12 @@ impl Registers {
                     return Action::None;
                 };
                 let (_, first) = self.cq_halves.swap_remove(at);
+                let number = value & 0xff_ffff;
+                if !can_be("CQ", number, LOG_MAX_CQ) {
+                    return Action::None;
+                }
                 Action::Cq {
-                    number: value & 0xff_ffff,
+                    number,
                     consumer: first & 0xff_ffff,
                     // "Next" is command 0, "next solicited" is 1.
                     solicited: first >> 24 & 1 != 0,
@@ -188,10 +193,22 @@ impl Registers {
                 arm: offset == 0x40,
             },
             // Four registers of 512 bytes; a work request's second word holds the number.
-            0x800.. if offset % 0x100 == 4 => Action::Send(value >> 8),
+            0x800.. if offset % 0x100 == 4 && can_be("QP", value >> 8, LOG_MAX_QP) => {
+                Action::Send(value >> 8)
+            }
             _ => Action::None,
         }
     }
+}
+
+/// Whether there can be an object with this number: doorbells have room for 24 bits, and the
+/// numbers of this kind have `bits`.
+fn can_be(kind: &str, number: u32, bits: u8) -> bool {
+    let can_be = number >> bits == 0;
+    if !can_be {
+        log::warn!("a doorbell of {kind} {number}, which there cannot be");
+    }
+    can_be
 }
 
 #[cfg(test)]
@@ -276,8 +293,8 @@ mod tests {
         );
         for register in [0x800, 0x900, 0xa00, 0xc00, 0xd00] {
             assert_eq!(
-                registers.write(0x3000 + register, &words(0x0000_2508, 0x1234_5603)),
-                [Action::None, Action::Send(0x12_3456)]
+                registers.write(0x3000 + register, &words(0x0000_2508, 0x0034_5603)),
+                [Action::None, Action::Send(0x3456)]
             );
         }
         let eq = |arm| Action::Eq {
@@ -293,6 +310,21 @@ mod tests {
             registers.write(0x3048, &0x0300_0009u32.to_be_bytes())[0],
             eq(false)
         );
+    }
+
+    #[test]
+    fn a_number_that_no_object_can_have_rings_nobody() {
+        let mut registers = Registers::new();
+        for number in [0xffffu32, 0x1_0000, 0xff_ffff] {
+            let there = number == 0xffff;
+            let send = registers.write(0x3804, &(number << 8).to_be_bytes())[0];
+            assert_eq!(send == Action::Send(number), there, "{send:x?}");
+            assert_eq!(send == Action::None, !there, "{send:x?}");
+            registers.write(0x3020, &[0; 4]);
+            let cq = registers.write(0x3024, &number.to_be_bytes())[0];
+            assert_eq!(cq != Action::None, there, "{cq:x?}");
+            assert!(registers.cq_halves.is_empty());
+        }
     }
 
     #[test]
