@@ -263,6 +263,7 @@ impl Hca {
     pub(super) fn modify_qp(&mut self, transition: &Transition, input: &[u8]) -> Answer {
         let number = number(input);
         let qp = self.qps.get_mut(number).ok_or(Status::BadResource)?;
+        let before = qp.state;
         qp.modify(
             transition,
             rst2init_qp_in::opt_param_mask.get32(input),
@@ -270,6 +271,10 @@ impl Hca {
         )?;
         self.retrying.remove(&number);
         match qp.state {
+            // It does not enter the state in which it is.
+            State::Error if before == State::Error => self
+                .flush_from_now_on(number)
+                .map_err(|error| broken(&error))?,
             State::Error => self
                 .enter_error_state(number)
                 .map_err(|error| broken(&error))?,

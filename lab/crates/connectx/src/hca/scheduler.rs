@@ -219,11 +219,9 @@ impl Hca {
             return Ok(());
         };
         qp.set_error();
-        self.retrying.remove(&number);
         let shared = matches!(qp.receive, Receive::Shared(_));
-        self.flush(number)?;
-        let next = Instant::now() + POLL_FIRST;
-        self.in_error.insert(number, (next, POLL_FIRST));
+        self.retrying.remove(&number);
+        self.flush_from_now_on(number)?;
         if shared {
             // It consumes no more requests of the shared queue.
             self.report(EventType::LastWqe, number);
@@ -231,9 +229,17 @@ impl Hca {
         Ok(())
     }
 
+    /// Flushes what was posted to a queue pair in the error state, and what will be.
+    pub(super) fn flush_from_now_on(&mut self, number: u32) -> Result<(), Error> {
+        self.flush(number)?;
+        let next = Instant::now() + POLL_FIRST;
+        self.in_error.insert(number, (next, POLL_FIRST));
+        Ok(())
+    }
+
     /// Flushes what was posted to a queue pair in the error state; says whether there was
     /// something.
-    pub(super) fn flush(&mut self, number: u32) -> Result<bool, Error> {
+    fn flush(&mut self, number: u32) -> Result<bool, Error> {
         let mut any = false;
         loop {
             let Some(qp) = self

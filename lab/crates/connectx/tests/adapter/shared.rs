@@ -133,6 +133,10 @@ fn the_last_request_of_a_queue_pair_in_error_is_told() {
     let event = lab.adapter.wait_for_event();
     assert_eq!((event.kind, event.number()), (Event::LAST_WQE, b.qp.number));
     assert_eq!(b.cq.poll(), None, "requests stay in the queue");
+    // It is in error already.
+    lab.adapter.to_error(&b.qp).unwrap();
+    lab.settle();
+    assert_eq!(lab.adapter.event(), None);
     lab.join_again(&mut a, &mut b);
     lab.run_well(&mut a, &Request::send().inline(b"text"));
     assert_eq!(b.cq.wait().counter, 0);
