@@ -150,6 +150,10 @@ impl Hca {
             wqe.index,
             wqe.control.opcode
         );
+        // A request to itself may have lost it, and then nothing completes.
+        if self.qps.get(number).is_none_or(|qp| qp.state != State::Rts) {
+            return Ok(false);
+        }
         match outcome {
             Outcome::Done(bytes) => {
                 self.retire_send(number, &wqe);

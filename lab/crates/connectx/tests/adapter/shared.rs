@@ -5,7 +5,8 @@ use crate::harness::{
     End, LOCAL_LENGTH, LOCAL_PROTECTION, Lab, REMOTE_INVALID, REMOTE_OPERATION, RNR_EXCEEDED,
 };
 use connectx_driver::{
-    Completion, CqOptions, Event, QpOptions, Receive, Request, Sge, Srq, SrqOptions, state,
+    Address, Completion, Connection, CqOptions, Event, QpOptions, Receive, Request, Sge, Srq,
+    SrqOptions, state,
 };
 
 /// A shared queue of eight requests in a domain of its own, with memory for them.
@@ -209,9 +210,8 @@ fn a_queue_of_another_domain_must_not_be_named() {
     assert_eq!(foreign.own.area.bytes::<8>(0), [0; 8]);
 }
 
-#[test]
-fn a_shared_queue_that_cannot_be_reached_loses_the_receiver_alone() {
-    let mut lab = Lab::new();
+/// A shared queue whose memory cannot be reached.
+fn unreachable(lab: &mut Lab) -> Srq {
     let far = connectx_driver::GuestMemory::new(0x20_0000_0000, 0x10_0000).unwrap();
     lab.adapter.function.map(&far).unwrap();
     let near = std::mem::replace(&mut lab.adapter.memory, far);
@@ -223,12 +223,19 @@ fn a_shared_queue_that_cannot_be_reached_loses_the_receiver_alone() {
     };
     let srq = lab.adapter.create_srq(options).unwrap();
     let far = std::mem::replace(&mut lab.adapter.memory, near);
+    lab.adapter.function.unmap(&far).unwrap();
+    srq
+}
+
+#[test]
+fn a_shared_queue_that_cannot_be_reached_loses_the_receiver_alone() {
+    let mut lab = Lab::new();
+    let srq = unreachable(&mut lab);
     let mut a = lab.end(QpOptions::RC);
     let b = lab.end_with(QpOptions::RC, |options| {
         options.receive = Receive::Shared(srq.number);
     });
     lab.join(&a, &b, |_| {});
-    lab.adapter.function.unmap(&far).unwrap();
     let send = Request::send().inline(b"text");
     assert_eq!(lab.run_badly(&mut a, &send), REMOTE_OPERATION);
     let event = lab.adapter.wait_for_event();
@@ -237,6 +244,38 @@ fn a_shared_queue_that_cannot_be_reached_loses_the_receiver_alone() {
         (Event::WQ_CATASTROPHIC, b.qp.number)
     );
     assert_eq!(lab.state(&b), state::ERROR);
+}
+
+#[test]
+fn a_queue_pair_that_loses_itself_is_lost_once() {
+    let mut lab = Lab::new();
+    let srq = unreachable(&mut lab);
+    for service in [QpOptions::RC, QpOptions::UC, QpOptions::UD] {
+        let mut end = lab.end_with(service, |options| {
+            options.receive = Receive::Shared(srq.number);
+        });
+        let own = Connection::to(end.qp.number);
+        lab.adapter.connect(&end.qp, &own).unwrap();
+        let send = match service {
+            QpOptions::UD => Request::send().to(&Address {
+                qpn: end.qp.number,
+                qkey: 0x1111_1111,
+                lid: Connection::LID,
+                gid: None,
+            }),
+            _ => Request::send(),
+        };
+        lab.adapter.post(&mut end.qp, &send.inline(b"text"));
+        let event = lab.adapter.wait_for_event();
+        assert_eq!(
+            (event.kind, event.number()),
+            (Event::WQ_CATASTROPHIC, end.qp.number)
+        );
+        lab.settle();
+        assert_eq!(lab.adapter.event(), None);
+        assert_eq!(end.cq.poll(), None, "nothing completes");
+        assert_eq!(lab.state(&end), state::ERROR);
+    }
 }
 
 #[test]
