@@ -8,6 +8,7 @@ use crate::cqe::{self, Opcode, Syndrome};
 use crate::eq::EventType;
 use crate::error::Error;
 use crate::ifc::qpc;
+use crate::owner::Owner;
 use crate::qp::{Qp, Receive, Retry, SendWqe, State};
 use crate::wqe::WorkRequest;
 use std::time::{Duration, Instant};
@@ -246,28 +247,39 @@ impl Hca {
     fn flush(&mut self, number: u32) -> Result<bool, Error> {
         let mut any = false;
         loop {
-            let Some(qp) = self
-                .qps
-                .get_mut(number)
-                .filter(|qp| qp.state == State::Error)
-            else {
-                self.in_error.remove(&number);
-                return Ok(any);
-            };
-            if let Some(wqe) = qp.next_send(&self.dma)? {
-                qp.retire_send(&wqe);
-                let opcode = wqe.control.opcode;
-                let side = Opcode::RequesterError;
-                let entry = cqe::error(side, number, opcode, wqe.index, Syndrome::Flushed);
-                self.complete_send(number, entry)?;
-            } else if let Some((index, _)) = qp.consume_receive(&self.dma)? {
-                let cqn = self.field(number, qpc::cqn_rcv);
-                self.complete_receive_error(number, cqn, index, Syndrome::Flushed)?;
-            } else {
-                return Ok(any);
+            match self.flush_next(number) {
+                Ok(true) => any = true,
+                // Without bus mastering it cannot look: what was posted is there at the next poll.
+                Ok(false)
+                | Err(Error::Dma {
+                    owner: Owner::Qp(_),
+                    source: fabric::Error::BusMasterOff,
+                }) => return Ok(any),
+                Err(error) => return Err(error),
             }
-            any = true;
         }
+    }
+
+    /// Flushes the next request, if there is one.
+    fn flush_next(&mut self, number: u32) -> Result<bool, Error> {
+        let in_error = |qp: &&mut Qp| qp.state == State::Error;
+        let Some(qp) = self.qps.get_mut(number).filter(in_error) else {
+            self.in_error.remove(&number);
+            return Ok(false);
+        };
+        if let Some(wqe) = qp.next_send(&self.dma)? {
+            qp.retire_send(&wqe);
+            let opcode = wqe.control.opcode;
+            let side = Opcode::RequesterError;
+            let entry = cqe::error(side, number, opcode, wqe.index, Syndrome::Flushed);
+            self.complete_send(number, entry)?;
+        } else if let Some((index, _)) = qp.consume_receive(&self.dma)? {
+            let cqn = self.field(number, qpc::cqn_rcv);
+            self.complete_receive_error(number, cqn, index, Syndrome::Flushed)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn complete_send(&mut self, number: u32, entry: cqe::Bytes) -> Result<(), Error> {

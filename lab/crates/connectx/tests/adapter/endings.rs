@@ -181,6 +181,29 @@ fn without_bus_mastering_nothing_is_sent_and_the_device_lives() {
     assert_eq!(b.area.part(0, 100).to_vec(), pattern(100, 1));
 }
 
+#[test]
+fn a_queue_pair_in_error_outlives_a_time_without_bus_mastering() {
+    let mut lab = Lab::new();
+    let mut end = lab.end(QpOptions::RC);
+    for rings in [false, true] {
+        lab.adapter.to_error(&end.qp).unwrap();
+        lab.adapter.function.enable(false);
+        if rings {
+            lab.adapter.post(&mut end.qp, &Request::new(Request::NOP));
+        }
+        // The device looks for what was posted after one millisecond, and after two.
+        thread::sleep(Duration::from_millis(50));
+        lab.adapter.function.enable(true);
+        assert_eq!(lab.adapter.event(), None);
+        end.receive(0, 64);
+        for _ in 0..=usize::from(rings) {
+            assert_eq!(end.cq.wait().syndrome, FLUSHED);
+        }
+        lab.settle();
+        assert_eq!(end.cq.poll(), None);
+    }
+}
+
 /// Threads of this process that are called `name`.
 fn threads(name: &str) -> usize {
     fs::read_dir("/proc/self/task")
