@@ -70,6 +70,14 @@ impl Requester {
         self.egress(addr, None)?.write(addr, data, want)
     }
 
+    /// As [`Requester::write`], for a model that tells its driver what became of the hint: says also
+    /// whether the write has one.
+    pub fn write_hinted(&self, addr: u64, data: &[u8], want: Want) -> Result<(usize, bool), Error> {
+        let mut egress = self.egress(addr, None)?;
+        let has_hint = egress.hint(Some(want)).is_some();
+        Ok((egress.write(addr, data, Some(want))?, has_hint))
+    }
+
     /// Emits one memory read at `addr` for the front of `data`; returns how many bytes came back.
     pub fn read(&self, addr: u64, data: &mut [u8]) -> Result<usize, Error> {
         self.read_with(addr, data, None)

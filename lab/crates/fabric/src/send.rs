@@ -111,7 +111,8 @@ impl<'a> Egress<'a> {
         &self.state.ports[self.port]
     }
 
-    fn hint(&mut self, want: Option<Want>) -> Option<Hint> {
+    /// The hint that the gate allows the next request, which nobody can change before it is sent.
+    pub fn hint(&mut self, want: Option<Want>) -> Option<Hint> {
         self.state.hint(self.port, want)
     }
 

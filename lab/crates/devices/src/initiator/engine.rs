@@ -106,10 +106,16 @@ fn write_all(job: &Job, data: &[u8], shared: &Mutex<Shared>) -> Result<(), Error
     let mut done = 0;
     while done < data.len() {
         let addr = job.copy.destination + done as u64;
-        done += job.requester.write(addr, &data[done..], job.copy.want)?;
+        let (len, has_hint) = match job.copy.want {
+            Some(want) => job.requester.write_hinted(addr, &data[done..], want)?,
+            None => (job.requester.write(addr, &data[done..], None)?, false),
+        };
+        done += len;
         let mut shared = lock(shared);
         if shared.resets == job.epoch {
-            shared.registers.count_write();
+            shared
+                .registers
+                .count_write(job.copy.want.is_some() && !has_hint);
         }
     }
     Ok(())

@@ -38,9 +38,8 @@
 //! The whole source is read before the first write. Writes are posted: whether anybody took them
 //! shows in the trace only.
 //!
-//! HINT_DROPPED says that a hint was asked for which TPH Requester Control did not allow when the
-//! doorbell was rung. Each write has the hint that is asked for, if it is allowed when that write
-//! is sent, and else none. In interrupt vector mode it is allowed to have the tag of the ST table's
+//! Each write has the hint that is asked for, if TPH Requester Control allows it when that write is
+//! sent, and else none; HINT_DROPPED says that one had none. In interrupt vector mode it is allowed to have the tag of the ST table's
 //! entry VECTOR; in No ST mode, tag 0, if that is the ST that is asked for.
 //!
 //! Peers do not reach BAR 0: to them it is an unsupported request.
@@ -216,10 +215,10 @@ impl Initiator {
     /// The doorbell was rung.
     fn start(&self, context: &Context<'_>) {
         let mut shared = lock(&self.shared);
-        let (copy, dropped) = match self.accept(&shared.registers, context) {
-            Ok(accepted) => accepted,
+        let copy = match self.accept(&shared.registers, context) {
+            Ok(copy) => copy,
             Err(fault) => {
-                shared.registers.begin(false);
+                shared.registers.begin();
                 let raise = shared.registers.end(fault);
                 let vector = shared.registers.vector();
                 drop(shared);
@@ -229,7 +228,7 @@ impl Initiator {
                 return;
             }
         };
-        shared.registers.begin(dropped);
+        shared.registers.begin();
         let epoch = shared.resets;
         drop(shared);
         let requester = context.port.requester(copy.requester);
@@ -240,16 +239,15 @@ impl Initiator {
         });
     }
 
-    /// The copy that the registers ask for and whether its hint is dropped, or what is wrong with
-    /// it.
-    fn accept(&self, registers: &Registers, context: &Context<'_>) -> Result<(Copy, bool), Fault> {
+    /// The copy that the registers ask for, or what is wrong with it.
+    fn accept(&self, registers: &Registers, context: &Context<'_>) -> Result<Copy, Fault> {
         let copy = registers.copy().ok_or(Fault::BadRequest)?;
         if u32::from(copy.vector) >= self.interrupt.vectors() {
             return Err(Fault::BadRequest);
         }
         match copy.want.map(|want| context.port.hint(want)) {
-            None | Some(Ok(_)) => Ok((copy, false)),
-            Some(Err(NoHint::NotAllowed)) => Ok((copy, true)),
+            // What is allowed is decided when each write is sent.
+            None | Some(Ok(_) | Err(NoHint::NotAllowed)) => Ok(copy),
             Some(Err(NoHint::NoEntry)) => Err(Fault::BadRequest),
             Some(Err(why @ NoHint::OutOfReach)) => {
                 log::warn!("{}: {why}", self.name);

@@ -162,14 +162,15 @@ impl Registers {
     }
 
     /// A copy begins.
-    pub fn begin(&mut self, hint_dropped: bool) {
+    pub fn begin(&mut self) {
         self.progress = Progress::Busy;
-        self.dropped = hint_dropped;
+        self.dropped = false;
         self.fault = Fault::None;
     }
 
-    /// One more memory write was emitted.
-    pub fn count_write(&mut self) {
+    /// One more memory write was emitted, perhaps without the hint that is asked for.
+    pub fn count_write(&mut self, hint_dropped: bool) {
+        self.dropped |= hint_dropped;
         self.emitted = self.emitted.wrapping_add(1);
     }
 

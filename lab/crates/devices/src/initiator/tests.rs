@@ -154,14 +154,16 @@ fn status_through_a_copy() {
     assert_eq!(registers.write(0x28, 0), Action::None);
     assert_eq!(registers.write(0x28, 3), Action::None);
     assert_eq!(registers.write(0x28, 1), Action::Copy);
-    registers.begin(true);
-    assert_eq!(registers.read(0x2c), 0b101);
+    registers.begin();
+    assert_eq!(registers.read(0x2c), 0b001);
     assert_eq!(registers.write(0x28, 1), Action::None);
+    assert_eq!(registers.read(0x2c), 0x401);
+    registers.count_write(true);
     assert_eq!(registers.read(0x2c), 0x405);
-    registers.count_write();
+    registers.count_write(false);
     assert!(!registers.end(Fault::None), "the interrupt is not enabled");
     assert_eq!(registers.read(0x2c), 0x406);
-    assert_eq!((registers.read(0x34), registers.read(0x38)), (1, 1));
+    assert_eq!((registers.read(0x34), registers.read(0x38)), (1, 2));
 
     assert_eq!(
         registers.write(0x30, 1),
@@ -174,7 +176,7 @@ fn status_through_a_copy() {
     registers.write(0x34, 1);
     assert_eq!(registers.read(0x34), 0);
 
-    registers.begin(false);
+    registers.begin();
     assert_eq!(registers.read(0x2c), 1, "the last copy's bits are gone");
     assert!(registers.end(Fault::SourceRead));
     assert_eq!(registers.read(0x2c), 0x202);
@@ -277,11 +279,11 @@ fn a_requester_that_is_switched_off_hints_no_further_tlp() {
     access(0x28, Some(1));
     let status = loop {
         match access(0x2c, None) {
-            1 => thread::sleep(Duration::from_millis(1)),
+            status if status & 1 != 0 => thread::sleep(Duration::from_millis(1)),
             status => break status,
         }
     };
-    assert_eq!(status, 0b10, "it was allowed at the doorbell");
+    assert_eq!(status, 0b110, "some had none");
     let seen = hints.0.lock().unwrap();
     let tag = SteeringTag::Ext(0xbef0);
     let hint = Hint {
