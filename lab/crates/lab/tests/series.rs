@@ -44,7 +44,8 @@ esac
 
 const CHECKPATCH: &str = "print `cat $ENV{T}/checkpatch-says 2>/dev/null`;\n";
 
-const KERNEL_DOC: &str = "#!/bin/sh\necho \"$3:1: warning: $(cat \"$T/kernel-doc-says\" 2>/dev/null)\" | sed '/: $/d'\n";
+const KERNEL_DOC: &str =
+    "#!/bin/sh\necho \"$3:1: warning: $(cat \"$T/kernel-doc-says\" 2>/dev/null)\" | sed '/: $/d'\n";
 
 const FIX: &str = "Subject: base: Shout\n\nIt was too silent.\n---\n--- a/drivers/base/core.c\n\
     +++ b/drivers/base/core.c\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n";

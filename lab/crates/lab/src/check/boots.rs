@@ -74,7 +74,7 @@ impl Boot {
             kunit: None,
             arrivals: &[],
             needs: None,
-            limit: Duration::from_secs(5 * 60),
+            limit: Duration::from_secs(10 * 60),
             devices_end: DevicesEnd::WithQemu,
             extent: Extent::Gate,
             checked: &[],
