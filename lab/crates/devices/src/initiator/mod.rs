@@ -38,9 +38,10 @@
 //! The whole source is read before the first write. Writes are posted: whether anybody took them
 //! shows in the trace only.
 //!
-//! Each write has the hint that is asked for, if TPH Requester Control allows it when that write is
-//! sent, and else none; HINT_DROPPED says that one had none. In interrupt vector mode it is allowed to have the tag of the ST table's
-//! entry VECTOR; in No ST mode, tag 0, if that is the ST that is asked for.
+//! Each write has the hint that is asked for, if TPH Requester Control allows it when that write
+//! is sent, and else none; HINT_DROPPED says that one had none. In interrupt vector mode it is
+//! allowed to have the tag of the ST table's entry VECTOR; in No ST mode, tag 0, if that is the ST
+//! that is asked for.
 //!
 //! Peers do not reach BAR 0: to them it is an unsupported request.
 //!
